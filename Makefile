@@ -1,0 +1,46 @@
+# Two commands do everything: `make run` shows a mesh of three instances, `make test` proves it.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help run test lint types unit lock clean
+
+help:
+	@echo "make run    three instances on loopback, a shared project, a live table; Ctrl-C drains them"
+	@echo "make test   ruff, flake8-async, mypy --strict, then pytest"
+	@echo "make lock   pin the dependencies anew (needs uv)"
+	@echo "make clean  remove the virtual environment and caches"
+
+run: $(VENV)/ready
+	@$(BIN)/meshd demo
+
+test: lint types unit
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/flake8-async meshd tests
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+unit: $(VENV)/ready
+	$(BIN)/pytest -n 2
+
+# A Python without ensurepip (Debian's, bare) borrows the pip that it has outside the environment.
+$(VENV)/ready: requirements-dev.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "meshd needs Python 3.11 ($(PYTHON) is not on PATH; try make PYTHON=python3)"; exit 1; }
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV) 2>/dev/null || $(PYTHON) -m venv --clear --without-pip $(VENV)
+	if [ -x $(BIN)/pip ]; then pip="$(BIN)/python -m pip"; else pip="$(PYTHON) -m pip --python $(BIN)/python"; fi; \
+	$$pip install --quiet --require-hashes -r requirements-dev.lock && \
+	$$pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock:
+	uv pip compile --generate-hashes --python-version 3.11 --no-header --quiet pyproject.toml -o requirements.lock
+	uv pip compile --generate-hashes --python-version 3.11 --no-header --quiet --extra dev pyproject.toml -o requirements-dev.lock -c requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

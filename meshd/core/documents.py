@@ -1,0 +1,172 @@
+"""A project document as registers that merge.
+
+Rules (design, section 4):
+
+- A register is one field of a document with the stamp that wrote it; absence is a register too (`gone`). Of two
+  registers of one path the one with the greater stamp wins, whoever brings it and in whatever order.
+- A document has a life, named by the stamp of its creation; every change names the life it edits. Deletion ends that
+  life for ever. Creating the slug again begins a new life with the whole document. Of two lives the later one stands.
+- Merge is commutative, associative and idempotent: hosts that have seen the same changes hold the same document.
+
+A change and a whole document are the same thing to `merge`: a document that holds only the registers the change wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from hashlib import blake2b
+
+from attrs import evolve, field, frozen
+
+from meshd import project
+from meshd.model import Json, JsonObject, Stamp
+
+
+@frozen
+class Register:
+    """One field's value with the stamp that wrote it; `gone` is a tombstone."""
+
+    stamp: Stamp
+    value: Json = None
+    gone: bool = False
+
+
+class Kind(StrEnum):
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+
+
+@frozen
+class Change:
+    """One accepted edit: `fields` were set and the paths in `removed` tombstoned, all under one `stamp`.
+
+    `origin` is `<instanceId>.<store>`; `seq` counts its changes densely from 1.
+    """
+
+    origin: str
+    seq: int
+    stamp: Stamp
+    slug: str
+    life: Stamp
+    kind: Kind
+    fields: JsonObject = field(factory=dict)
+    removed: tuple[str, ...] = ()
+
+
+@frozen
+class Document:
+    """All registers of one slug; `ended` is the stamp of its deletion, None while it lives."""
+
+    slug: str
+    life: Stamp
+    registers: Mapping[str, Register]
+    ended: Stamp | None = None
+    digest: str = field(init=False, eq=False, repr=False)
+
+    @digest.default
+    def _digest(self) -> str:
+        """Equal documents have equal digests on every host: a stamp stands for the value written under it."""
+        total = 0
+        for path, register in self.registers.items():
+            total ^= int.from_bytes(blake2b(f"{path}\0{register.stamp}".encode(), digest_size=12).digest())
+        return blake2b(f"{self.slug}\0{self.life}\0{self.ended}\0{total:x}".encode(), digest_size=12).hexdigest()
+
+    def flat(self) -> project.Flat:
+        """The values that are there, by path."""
+        return {path: register.value for path, register in self.registers.items() if not register.gone}
+
+    def json(self, repo_root: str = "") -> JsonObject:
+        """The document as people and applications see it."""
+        return project.render(self.flat(), self.slug, repo_root)
+
+
+def fragment(change: Change) -> Document:
+    """The document that knows nothing but this change."""
+    if change.kind is Kind.DELETED:
+        return Document(change.slug, change.life, {}, ended=change.stamp)
+    written = {path: Register(change.stamp, value) for path, value in change.fields.items()}
+    removed = {path: Register(change.stamp, gone=True) for path in change.removed}
+    return Document(change.slug, change.life, written | removed)
+
+
+def merge(ours: Document | None, theirs: Document) -> Document:
+    """Join two states of one document; returns `ours` itself when `theirs` adds nothing."""
+    if ours is None or ours.life < theirs.life:
+        return theirs
+    if theirs.life < ours.life:
+        return ours
+    ended = max((stamp for stamp in (ours.ended, theirs.ended) if stamp), default=None)
+    newer = {path: reg for path, reg in theirs.registers.items() if _beats(reg, ours.registers.get(path))}
+    if not newer and ended == ours.ended:
+        return ours
+    return Document(ours.slug, ours.life, {**ours.registers, **newer}, ended)
+
+
+def _beats(register: Register, other: Register | None) -> bool:
+    if other is None or register.stamp > other.stamp:
+        return True
+    if register.stamp < other.stamp or register == other:
+        return False
+    # One stamp with two values is a broken peer; any order does that is the same everywhere.
+    return (register.gone, _canonical(register.value)) > (other.gone, _canonical(other.value))
+
+
+def _canonical(value: Json) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key!r}:{_canonical(value[key])}" for key in sorted(value)) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_canonical, value)) + "]"
+    return repr(value)
+
+
+def newer_registers(before: Document | None, after: Document) -> dict[str, Register]:
+    """The registers of `after` that `before` does not hold: what has to be written to disk."""
+    if before is None or before.life != after.life:
+        return dict(after.registers)
+    return {path: reg for path, reg in after.registers.items() if before.registers.get(path) is not reg}
+
+
+def difference(current: Document, base: JsonObject | None, wanted: JsonObject) -> tuple[JsonObject, tuple[str, ...]]:
+    """What a writer who saw `base` (None: the current document) changed by writing `wanted`: fields set, and removed.
+
+    Raises `DocumentError` when either cannot be keyed.
+    """
+    here = current.flat()
+    seen = here if base is None else project.flatten(base, ranks=here)
+    new = project.flatten(wanted, ranks=here)
+    fields = {path: value for path, value in new.items() if path not in seen or not equal(seen[path], value)}
+    fields = {path: value for path, value in fields.items() if path not in here or not equal(here[path], value)}
+    return fields, tuple(path for path in seen if path not in new and path in here)
+
+
+def equal(one: Json, other: Json) -> bool:
+    """JSON equality: `true` is not 1, and 1 is not 1.0."""
+    return one == other and _canonical(one) == _canonical(other)
+
+
+def merge_patch(target: Json, patch: Json) -> Json:
+    """Apply an RFC 7396 merge patch."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merge_patch(result.get(key), value)
+    return result
+
+
+def end(document: Document, stamp: Stamp) -> Document:
+    """The document with its life ended."""
+    return evolve(document, ended=stamp)
+
+
+def root_digest(documents: Mapping[str, Document]) -> str:
+    """One digest of all documents, equal on hosts that hold the same."""
+    total = 0
+    for document in documents.values():
+        total ^= int(document.digest, 16)
+    return f"{total:024x}"

@@ -1,0 +1,118 @@
+"""Everything that can happen to a node, one class each: the only way into `Node.step`.
+
+The engine makes them; the core never asks for anything. Links are named by small integers that the engine hands out
+and never uses twice in one process.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from attrs import frozen
+
+from meshd.core.messages import Message
+from meshd.model import Capacity, Json, JsonObject
+
+
+@frozen
+class LinkUp:
+    """A pipe opened: dialled by us to `url`, or accepted (`url` is None) from `address`."""
+
+    link: int
+    address: str
+    url: str | None = None
+
+
+@frozen
+class LinkDown:
+    """A pipe closed, with the WebSocket close code."""
+
+    link: int
+    code: int
+    reason: str = ""
+
+
+@frozen
+class DialFailed:
+    url: str
+    reason: str
+
+
+@frozen
+class Received:
+    link: int
+    message: Message
+
+
+@frozen
+class LatencyMeasured:
+    link: int
+    latency_ms: float
+
+
+@frozen
+class HeartbeatDue:
+    """The heartbeat interval passed; `capacity` was sampled for this beat."""
+
+    capacity: Capacity
+
+
+@frozen
+class TtlDue:
+    """Time to look for peers that fell silent; due every `core.membership.ttl_check_interval_s`."""
+
+
+@frozen
+class DrainRequested:
+    """Leave: say goodbye to everybody. An input, never a cancellation."""
+
+    reason: str
+
+
+@frozen
+class PutProject:
+    """Make the project equal to `document`; what `base` (what the writer last saw) had alike is left as it is.
+
+    Without `base` the writer is taken to have seen the current document. `if_match` is the revision the writer
+    expects ("*" for any that exists, "" for none). `command` names the reply.
+    """
+
+    command: int
+    slug: str
+    document: JsonObject
+    base: JsonObject | None = None
+    if_match: str | None = None
+
+
+@frozen
+class PatchProject:
+    """Apply an RFC 7396 merge patch."""
+
+    command: int
+    slug: str
+    patch: Json
+    if_match: str | None = None
+
+
+@frozen
+class DeleteProject:
+    command: int
+    slug: str
+    if_match: str | None = None
+
+
+Command: TypeAlias = PutProject | PatchProject | DeleteProject
+
+Input: TypeAlias = (
+    LinkUp
+    | LinkDown
+    | DialFailed
+    | Received
+    | LatencyMeasured
+    | HeartbeatDue
+    | TtlDue
+    | DrainRequested
+    | PutProject
+    | PatchProject
+    | DeleteProject
+)

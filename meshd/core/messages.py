@@ -1,0 +1,204 @@
+"""The messages of the wire as types; `meshd.wire` turns frames into these and back.
+
+An attribute is the camelCase key of the same name. `UtcMs` travels as ISO-8601 with milliseconds and `Z` on the
+original messages. Attributes with a default may be absent. What is native only says so; the original ignores it.
+Source: WIRE, in `meshd.core`'s docstring.
+"""
+
+from __future__ import annotations
+
+from typing import NewType, TypeAlias
+
+from attrs import frozen
+
+from meshd.core.documents import Change, Register
+from meshd.model import Capacity, JsonObject, Stamp, Status
+
+UtcMs = NewType("UtcMs", int)
+
+
+@frozen
+class Identity:
+    """The first frame of each side: who is here. With `protocol` it is native, without it original."""
+
+    instance_id: str
+    timestamp: UtcMs
+    name: str | None = None
+    role: str | None = None
+    tags: tuple[str, ...] | None = None
+    url: str | None = None
+    priority: int | None = None
+    protocol: int | None = None
+    min_protocol: int | None = None
+    boot: str | None = None
+    store: str | None = None
+    term: int = 0
+    sync_role: str | None = None
+    primary_url: str | None = None
+    hive: str | None = None
+    peers_hash: str | None = None
+    version: str | None = None
+    clock: int | None = None
+    capacity: Capacity | None = None
+
+
+@frozen
+class Heartbeat:
+    """I am here, with this capacity. Native: also my status, term and the root digest of my documents."""
+
+    instance_id: str
+    timestamp: UtcMs
+    name: str | None = None
+    role: str | None = None
+    tags: tuple[str, ...] | None = None
+    url: str | None = None
+    priority: int | None = None
+    capacity: Capacity | None = None
+    boot: str | None = None
+    term: int = 0
+    status: Status = Status.ALIVE
+    root: str | None = None
+
+
+@frozen
+class Goodbye:
+    """I (or, relayed by a primary, `instance_id`) leave: offline at once, no TTL. `boot` tells which life of it."""
+
+    instance_id: str
+    timestamp: UtcMs
+    reason: str | None = None
+    successor: str | None = None
+    boot: str | None = None
+
+
+@frozen
+class PresenceRow:
+    """One member as the primary sees it; `age` is ms since it was heard. Only those two: nothing else changed."""
+
+    instance_id: str
+    age: int
+    status: Status | None = None
+    boot: str | None = None
+    name: str | None = None
+    role: str | None = None
+    tags: tuple[str, ...] | None = None
+    url: str | None = None
+    priority: int | None = None
+    version: str | None = None
+    capacity: Capacity | None = None
+    timestamp: UtcMs | None = None
+
+
+@frozen
+class Presence:
+    """Primary to workers: every member it knows but itself; whole rows where something changed, all when `full`."""
+
+    term: int
+    seq: int
+    full: bool
+    members: tuple[PresenceRow, ...]
+    root: str | None = None
+
+
+@frozen
+class Changes:
+    """Accepted edits, oldest first, at most 512 or 256 KiB a frame."""
+
+    term: int
+    changes: tuple[Change, ...]
+
+
+@frozen
+class Ack:
+    """Everything of `origin` up to `seq` is on the primary's disk."""
+
+    origin: str
+    seq: int
+
+
+@frozen
+class Digest:
+    """Start of an exchange: the digest of every document; `answer` when it replies to one."""
+
+    documents: dict[str, str]
+    answer: bool = False
+
+
+@frozen
+class DocumentState:
+    """Registers of one document, all or some; `ended` is the stamp of its deletion."""
+
+    slug: str
+    life: Stamp
+    registers: dict[str, Register]
+    ended: Stamp | None = None
+
+
+@frozen
+class Documents:
+    """What the other side lacks or has older: to be merged, never to overwrite."""
+
+    documents: tuple[DocumentState, ...]
+
+
+@frozen
+class FeatureEvent:
+    """The original's document event, whole document in `payload`; never `feature:*`, in spite of its name."""
+
+    instance_id: str
+    event_type: str
+    payload: JsonObject
+    timestamp: UtcMs
+    project_name: str | None = None
+
+
+@frozen
+class Refuse:
+    """The last frame before a close with `code`, so that the other side can log why."""
+
+    code: int
+    reason: str
+
+
+@frozen
+class Ignored:
+    """A message of a type this version does not act on; counted."""
+
+    type: str
+
+
+@frozen
+class Malformed:
+    """A frame that is no message at all: a protocol error, counted against the link."""
+
+    reason: str
+
+
+Message: TypeAlias = (
+    Identity
+    | Heartbeat
+    | Goodbye
+    | Presence
+    | Changes
+    | Ack
+    | Digest
+    | Documents
+    | FeatureEvent
+    | Refuse
+    | Ignored
+    | Malformed
+)
+
+TYPES: dict[str, type[Message]] = {
+    "identity": Identity,
+    "heartbeat": Heartbeat,
+    "goodbye": Goodbye,
+    "presence": Presence,
+    "changes": Changes,
+    "ack": Ack,
+    "digest": Digest,
+    "documents": Documents,
+    "feature_event": FeatureEvent,
+    "refuse": Refuse,
+}
+"""The `type` of each message that is sent; `project_event` is understood as an alias of `feature_event`."""

@@ -1,0 +1,60 @@
+"""What the API, the CLI and the dashboard may see of a node: one frozen picture, taken between two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from meshd.core.documents import Document
+from meshd.model import Capacity, Dialect, Role, Status
+
+
+@frozen
+class MemberView:
+    """A peer as seen from here. `last_seen_ms` and `last_heartbeat_ms` are UTC for display; `age_s` is since heard."""
+
+    instance_id: str
+    status: Status
+    name: str | None
+    focus: str | None
+    tags: tuple[str, ...]
+    url: str | None
+    priority: int | None
+    version: str | None
+    dialect: Dialect
+    capacity: Capacity | None
+    last_seen_ms: int
+    last_heartbeat_ms: int | None
+    age_s: float
+    latency_ms: float | None
+    linked: bool
+
+
+@frozen
+class Snapshot:
+    """One instance at one moment.
+
+    `status` is ALIVE or DRAINING. `connected` means in contact with the mesh: a worker with its primary, a primary
+    that listens. `partition_since_ms` is UTC, None while there is a primary. `queued_changes` counts own changes
+    that no primary has acknowledged. `documents` holds ended ones too. `dropped` counts what was refused or ignored,
+    by reason.
+    """
+
+    instance_id: str
+    boot: str
+    store: str
+    mesh_enabled: bool
+    role: Role
+    term: int
+    status: Status
+    connected: bool
+    primary_id: str | None
+    primary_url: str | None
+    partition_since_ms: int | None
+    queued_changes: int
+    capacity: Capacity
+    members: tuple[MemberView, ...]
+    documents: Mapping[str, Document]
+    root: str
+    dropped: Mapping[str, int]

@@ -1,0 +1,101 @@
+"""The words every floor shares: stamps, time, roles, statuses, capacity. One word for one idea.
+
+Where the specification and the field disagree, the wire, YAML and health JSON keep the specification's word and the
+code uses the field's: `instance.role` is a `Focus` here, `online` is `Status.shown`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+from attrs import frozen
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+JsonObject: TypeAlias = "dict[str, Json]"
+
+
+@frozen
+class Now:
+    """The two clocks of one step: `mono_s` for every "how long", `utc_ms` for stamps and display, never liveness."""
+
+    mono_s: float
+    utc_ms: int
+
+
+@frozen(order=True)
+class Stamp:
+    """A hybrid logical clock reading: totally ordered, unique per instance, close to UTC."""
+
+    utc_ms: int
+    counter: int
+    instance_id: str
+
+    def __str__(self) -> str:
+        return f"{self.utc_ms}.{self.counter}.{self.instance_id}"
+
+
+class Role(StrEnum):
+    """What an instance is now: the one that decides, or one that follows."""
+
+    PRIMARY = "primary"
+    WORKER = "worker"
+
+
+class Focus(StrEnum):
+    """What work an instance prefers (`instance.role` in the file and on the wire)."""
+
+    FULLSTACK = "fullstack"
+    FRONTEND = "frontend"
+    BACKEND = "backend"
+    INFRA = "infra"
+    DOCS = "docs"
+    QA = "qa"
+
+
+class Status(StrEnum):
+    """A member's state in the membership table (core/membership has the transitions)."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DRAINING = "draining"
+    LEFT = "left"
+    FAILED = "failed"
+
+    @property
+    def shown(self) -> str:
+        """The specification's word for it, as in health JSON."""
+        return _SHOWN[self]
+
+    @property
+    def is_online(self) -> bool:
+        return self.shown != "offline"
+
+
+_SHOWN = {
+    Status.ALIVE: "online",
+    Status.SUSPECT: "online",
+    Status.DRAINING: "draining",
+    Status.LEFT: "offline",
+    Status.FAILED: "offline",
+}
+
+
+class Dialect(StrEnum):
+    """What the other end of a link speaks: `ORIGINAL` until its identity carries `protocol`."""
+
+    ORIGINAL = "original"
+    NATIVE = "native"
+
+
+@frozen
+class Capacity:
+    """What a host has and how much of it is in use, as heartbeats carry it. Percentages run from 0 to 100."""
+
+    cores: int = 0
+    ram_mb: int = 0
+    max_agents: int = 0
+    running_agents: int = 0
+    backlog_count: int = 0
+    ram_usage_percent: float = 0.0
+    cpu_percent: float = 0.0

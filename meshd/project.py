@@ -1,0 +1,161 @@
+"""The shape of a project document: how a JSON document becomes flat registers and how they become a document again.
+
+Milestones are keyed by `slug` and phases by `name`, never by position; every other array is one value. A flat
+document maps a path to a JSON value:
+
+    title                                             any top-level key
+    milestones                                        [] says that the array exists
+    milestones/<slug>                                 the milestone exists; its value is its rank in the array
+    milestones/<slug>/<key>                           a field of it
+    milestones/<slug>/phases                          [] says that the array exists
+    milestones/<slug>/phases/<name>                   the phase exists; its rank
+    milestones/<slug>/phases/<name>/<key>             a field of it
+
+Keys are escaped as in JSON Pointer (`~0`, `~1`). Two keys are not stored: a milestone's `slug` and a phase's `name`
+are in the path. `projectPath` belongs to a host, not to a document: it is stored empty and shown as the local
+repository root (specification, "Path Remapping").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from meshd.errors import DocumentError
+from meshd.model import Json, JsonObject
+
+Flat: TypeAlias = "dict[str, Json]"
+
+MAX_NAME_BYTES = 200
+
+_PROJECT_ORDER = ("slug", "title", "goal", "status", "priority", "projectPath", "milestones")
+_MILESTONE_ORDER = ("number", "slug", "title", "description", "dependencies", "status", "phases")
+_PHASE_ORDER = ("number", "name", "title", "description", "filesToModify", "acceptanceCriteria", "complexity")
+
+
+def check_name(name: object, what: str) -> str:
+    """Return `name` when it can be a slug, milestone or phase name everywhere; raise `DocumentError` when not.
+
+    Refused are names that would leave the workspace or hide in it (design, section 5).
+    """
+    if not isinstance(name, str) or not name:
+        raise DocumentError(f"{what} must be a text that is not empty, not {name!r}")
+    try:
+        size_bytes = len(name.encode())
+    except UnicodeEncodeError:
+        raise DocumentError(f"{what} is not valid Unicode: {name!r}") from None
+    if size_bytes > MAX_NAME_BYTES:
+        raise DocumentError(f"{what} is {size_bytes} bytes long, at most {MAX_NAME_BYTES} are allowed: {name[:40]}...")
+    if name.startswith(".") or any(part in name for part in ("/", "\\", "\0")) or not name.isprintable():
+        raise DocumentError(f"{what} must not start with a dot or hold a separator or control character: {name!r}")
+    return name
+
+
+def flatten(document: JsonObject, ranks: Mapping[str, Json] | None = None) -> Flat:
+    """Turn a document into its flat form; raise `DocumentError` for one that cannot be keyed.
+
+    Elements keep the rank they have in `ranks` (an earlier flat form) wherever their order allows it, so that adding
+    one milestone does not touch the others.
+    """
+    flat: Flat = {}
+    known = ranks or {}
+    for key, value in document.items():
+        if key == "milestones" and isinstance(value, list):
+            flat["milestones"] = []
+            for path, milestone in _elements(value, "milestones", "slug", known, flat):
+                _flatten_milestone(milestone, path, known, flat)
+        else:
+            flat[_escape(key)] = "" if key == "projectPath" else value
+    return flat
+
+
+def _flatten_milestone(milestone: JsonObject, path: str, known: Mapping[str, Json], flat: Flat) -> None:
+    for key, value in milestone.items():
+        if key == "phases" and isinstance(value, list):
+            flat[f"{path}/phases"] = []
+            for phase_path, phase in _elements(value, f"{path}/phases", "name", known, flat):
+                flat |= {f"{phase_path}/{_escape(k)}": v for k, v in phase.items() if k != "name"}
+        elif key != "slug":
+            flat[f"{path}/{_escape(key)}"] = value
+
+
+def _elements(
+    array: list[Json], path: str, key: str, known: Mapping[str, Json], flat: Flat
+) -> Iterator[tuple[str, JsonObject]]:
+    """Enter the elements of a keyed array into `flat` with their ranks, and yield each with its path."""
+    rank = -1.0
+    for index, element in enumerate(array):
+        if not isinstance(element, dict):
+            raise DocumentError(f"{path}[{index}] must be an object, not {element!r:.40}")
+        name = check_name(element.get(key), f"{path}[{index}].{key}")
+        element_path = f"{path}/{_escape(name)}"
+        if element_path in flat:
+            raise DocumentError(f"{path} holds two elements with {key} {name!r}: each needs its own")
+        earlier = known.get(element_path)
+        rank = earlier if isinstance(earlier, int | float) and earlier > rank else int(rank) + 1
+        flat[element_path] = rank
+        yield element_path, element
+
+
+def render(flat: Mapping[str, Json], slug: str, repo_root: str = "") -> JsonObject:
+    """Turn a flat form into the document it stands for, in an order that is the same on every host.
+
+    Total: fields of an element that does not exist are left out.
+    """
+    document: JsonObject = {"slug": slug}
+    milestones: dict[str, tuple[float, JsonObject]] = {}
+    phases: dict[str, dict[str, tuple[float, JsonObject]]] = {}
+    for path, value in sorted(flat.items(), key=lambda item: item[0].count("/")):
+        match path.split("/"):
+            case [key]:
+                document[_unescape(key)] = repo_root if key == "projectPath" else value
+            case ["milestones", milestone]:
+                milestones[milestone] = (_rank(value), {"slug": _unescape(milestone)})
+                phases[milestone] = {}
+            case ["milestones", milestone, key] if milestone in milestones:
+                milestones[milestone][1][_unescape(key)] = value
+            case ["milestones", milestone, "phases", phase] if milestone in milestones:
+                phases[milestone][phase] = (_rank(value), {"name": _unescape(phase)})
+            case ["milestones", milestone, "phases", phase, key] if phase in phases.get(milestone, ()):
+                phases[milestone][phase][1][_unescape(key)] = value
+    for milestone, (_, fields) in milestones.items():
+        if fields.get("phases") == []:
+            fields["phases"] = _in_rank_order(phases[milestone], _PHASE_ORDER)
+    if document.get("milestones") == []:
+        document["milestones"] = _in_rank_order(milestones, _MILESTONE_ORDER)
+    return _in_key_order(document, _PROJECT_ORDER)
+
+
+def _rank(value: Json) -> float:
+    return value if isinstance(value, int | float) else 0.0
+
+
+def _in_rank_order(elements: Mapping[str, tuple[float, JsonObject]], key_order: tuple[str, ...]) -> list[Json]:
+    ranked = sorted(elements.items(), key=lambda item: (item[1][0], item[0]))
+    return [_in_key_order(fields, key_order) for _, (_, fields) in ranked]
+
+
+def _in_key_order(fields: JsonObject, order: tuple[str, ...]) -> JsonObject:
+    known = [key for key in order if key in fields]
+    return {key: fields[key] for key in known + sorted(fields.keys() - set(order))}
+
+
+def check_path(path: str) -> str:
+    """Return a register's path when it has one of the shapes above; raise `DocumentError` when not."""
+    match path.split("/"):
+        case [key] if key:
+            return path
+        case ["milestones", milestone, *rest] if len(rest) < 2 or (rest[0] == "phases" and len(rest) <= 3):
+            check_name(_unescape(milestone), "a milestone's slug")
+            if len(rest) >= 2:
+                check_name(_unescape(rest[1]), "a phase's name")
+            return path
+    raise DocumentError(f"no register can have the path {path!r:.80}")
+
+
+def _escape(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def _unescape(key: str) -> str:
+    return key.replace("~1", "/").replace("~0", "~")
