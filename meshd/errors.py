@@ -54,7 +54,7 @@ class DocumentError(MeshdError, ValueError):
     """A project document or a change of one that cannot be accepted; the text says which part and why."""
 
 
-class LinkClosed(MeshdError):
+class LinkClosed(MeshdError):  # noqa: N818  the end of a link's life, not always a failure
     """The link is gone; `code` is the WebSocket close code, 1006 when it ended without a close frame."""
 
     def __init__(self, code: int, reason: str = "") -> None:

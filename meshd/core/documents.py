@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cached_property
 from hashlib import blake2b
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from meshd import project
 from meshd.model import Json, JsonObject, Stamp
@@ -57,16 +58,15 @@ class Change:
 
 @frozen
 class Document:
-    """All registers of one slug; `ended` is the stamp of its deletion, None while it lives."""
+    """All registers of one slug; `ended` is the stamp of its deletion, None while it lives. An ended life is empty."""
 
     slug: str
     life: Stamp
     registers: Mapping[str, Register]
     ended: Stamp | None = None
-    digest: str = field(init=False, eq=False, repr=False)
 
-    @digest.default
-    def _digest(self) -> str:
+    @cached_property
+    def digest(self) -> str:
         """Equal documents have equal digests on every host: a stamp stands for the value written under it."""
         total = 0
         for path, register in self.registers.items():
@@ -98,10 +98,12 @@ def merge(ours: Document | None, theirs: Document) -> Document:
     if theirs.life < ours.life:
         return ours
     ended = max((stamp for stamp in (ours.ended, theirs.ended) if stamp), default=None)
+    if ended:
+        return ours if ended == ours.ended else Document(ours.slug, ours.life, {}, ended)
     newer = {path: reg for path, reg in theirs.registers.items() if _beats(reg, ours.registers.get(path))}
-    if not newer and ended == ours.ended:
+    if not newer:
         return ours
-    return Document(ours.slug, ours.life, {**ours.registers, **newer}, ended)
+    return Document(ours.slug, ours.life, {**ours.registers, **newer})
 
 
 def _beats(register: Register, other: Register | None) -> bool:
@@ -157,11 +159,6 @@ def merge_patch(target: Json, patch: Json) -> Json:
         else:
             result[key] = merge_patch(result.get(key), value)
     return result
-
-
-def end(document: Document, stamp: Stamp) -> Document:
-    """The document with its life ended."""
-    return evolve(document, ended=stamp)
 
 
 def root_digest(documents: Mapping[str, Document]) -> str:
