@@ -1,0 +1,51 @@
+"""meshd: a daemon beside an application, one per host, and the mesh that these daemons form.
+
+They see each other (heartbeats with capacity, a TTL), know who leads, and keep shared project documents equal on all
+hosts through partitions and crashes. Whatever an instance decides, it can explain.
+
+# The floors
+
+A module imports only from lower floors; a test walks the imports.
+
+    floor 5  __main__  cli/            verbs: talk to a running daemon over its API, or start one
+    floor 4  daemon                    composition root: builds everything, nests the nurseries, owns the drain
+    floor 3  driver  connections  api/ engine: the only caller of Node.step; one nursery per link; Quart-Trio app
+    floor 2  config wire websocket     edges: one outside thing each
+             links sockets store
+             workspace capacity
+             systemd logs
+    floor 1  core/                     the protocol, pure: no trio, time, random, logging, json or os
+    floor 0  model configuration       words
+             project errors
+
+# The way of a message
+
+    link -> connections (reader) -> wire.decode -> driver's inbox -> Node.step -> one core module -> effects
+         -> store (one commit for many steps) -> links' outboxes -> connections (writer) -> link
+
+Read `core/inputs`, `core/node`, one module of the core, `core/effects`, `driver`, `connections`, in that order.
+Inputs come through one door, whoever causes them: a link, a timer, an application, a signal. Effects are performed in
+order, and what has to be durable is on disk before anybody hears of it: persist, then send.
+
+# Nurseries and drain
+
+    engine       driver                                      cancelled last
+      edge       API                                         stopped last but one, within a deadline
+        mesh     links, listener                             deadline: the drain's grace
+          tick   heartbeat, TTL, workspace, watchdog         cancelled first
+
+# Choices
+
+- Project files are looked at once a second instead of watched by inotify: that works on bind mounts and network file
+  systems as well and costs less than 0.1 % of a core. A file deleted by hand is written again: removing a checkout
+  must not remove projects on every host; `meshd projects rm` does.
+- A change names tombstoned paths in `removed`, because JSON's null is a value. An exchange's answer carries `seqs`, so
+  that what came as whole documents is not taken for missed changes.
+- The worker starts the exchange, after its queue: the primary's answer then holds both.
+- The values of the configuration are a floor below its reader, so that the core can be given them.
+- Every instance listens on its sync port, workers too; health shows a worker's `syncPort` as null, as the
+  specification has it.
+- With `hivemind.enabled: false` an instance is its own primary: nothing is queued, nobody is dialled.
+"""
+
+__version__ = "0.1.0"

@@ -71,6 +71,10 @@ class StoreError(MeshdError):
     """The disk or the database refused. Nothing acknowledged is lost; what was asked for did not happen."""
 
 
+class StoreFullError(StoreError):
+    """The disk is full: what was asked for did not happen, and may be asked for again when there is room."""
+
+
 class ListenError(MeshdError):
     """A port or socket that should be listened on is not to be had: one line, and the daemon does not start."""
 

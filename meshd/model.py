@@ -6,6 +6,7 @@ code uses the field's: `instance.role` is a `Focus` here, `online` is `Status.sh
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -13,6 +14,18 @@ from attrs import frozen
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = "dict[str, Json]"
+
+
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+"""The largest frame that is taken from a peer: a mesh's own have 256 KiB, a whole document of an original some MiB."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def utc_text(utc_ms: int) -> str:
+    """UTC milliseconds as people and the wire write them: `2026-03-14T09:26:53.589Z`."""
+    return (_EPOCH + utc_ms * _MILLISECOND).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 @frozen

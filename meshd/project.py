@@ -11,9 +11,9 @@ document maps a path to a JSON value:
     milestones/<slug>/phases/<name>                   the phase exists; its rank
     milestones/<slug>/phases/<name>/<key>             a field of it
 
-Keys are escaped as in JSON Pointer (`~0`, `~1`). Two keys are not stored: a milestone's `slug` and a phase's `name`
-are in the path. `projectPath` belongs to a host, not to a document: it is stored empty and shown as the local
-repository root (specification, "Path Remapping").
+Keys are escaped as in JSON Pointer (`~0`, `~1`). Three keys are not stored: the document's and a milestone's `slug`
+and a phase's `name` are its name and in the path. `projectPath` belongs to a host, not to a document: it is stored
+empty and shown as the local repository root (specification, "Path Remapping").
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from meshd.model import Json, JsonObject
 Flat: TypeAlias = "dict[str, Json]"
 
 MAX_NAME_BYTES = 200
+MAX_DEPTH = 64  # levels in one value: far more than a person writes, and less than any parser on the way refuses
 
 _PROJECT_ORDER = ("slug", "title", "goal", "status", "priority", "projectPath", "milestones")
 _MILESTONE_ORDER = ("number", "slug", "title", "description", "dependencies", "status", "phases")
@@ -46,7 +47,7 @@ def check_name(name: object, what: str) -> str:
         raise DocumentError(f"{what} is not valid Unicode: {name!r}") from None
     if size_bytes > MAX_NAME_BYTES:
         raise DocumentError(f"{what} is {size_bytes} bytes long, at most {MAX_NAME_BYTES} are allowed: {name[:40]}...")
-    if name.startswith(".") or any(part in name for part in ("/", "\\", "\0")) or not name.isprintable():
+    if name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
         raise DocumentError(f"{what} must not start with a dot or hold a separator or control character: {name!r}")
     return name
 
@@ -59,14 +60,23 @@ def flatten(document: JsonObject, ranks: Mapping[str, Json] | None = None) -> Fl
     """
     flat: Flat = {}
     known = ranks or {}
+    _check_depth(document, MAX_DEPTH)
     for key, value in document.items():
         if key == "milestones" and isinstance(value, list):
             flat["milestones"] = []
             for path, milestone in _elements(value, "milestones", "slug", known, flat):
                 _flatten_milestone(milestone, path, known, flat)
-        else:
+        elif key != "slug":
             flat[_escape(key)] = "" if key == "projectPath" else value
     return flat
+
+
+def _check_depth(value: Json, levels: int) -> None:
+    if levels < 0:
+        raise DocumentError(f"a value is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_depth(inner, levels - 1)
 
 
 def _flatten_milestone(milestone: JsonObject, path: str, known: Mapping[str, Json], flat: Flat) -> None:
@@ -142,8 +152,11 @@ def _in_key_order(fields: JsonObject, order: tuple[str, ...]) -> JsonObject:
 
 def check_path(path: str) -> str:
     """Return a register's path when it has one of the shapes above; raise `DocumentError` when not."""
-    match path.split("/"):
-        case [key] if key:
+    parts = path.split("/")
+    if any(_escape(_unescape(part)) != part for part in parts):
+        raise DocumentError(f"the path {path!r:.80} is not escaped as it has to be")
+    match parts:
+        case [_]:
             return path
         case ["milestones", milestone, *rest] if len(rest) < 2 or (rest[0] == "phases" and len(rest) <= 3):
             check_name(_unescape(milestone), "a milestone's slug")

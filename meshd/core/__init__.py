@@ -1,0 +1,36 @@
+"""The protocol: what instances say to each other, and the rules they decide by. Pure: no I/O, no clock, no threads.
+
+# The wire
+
+One WebSocket per pair of instances, opened by the one that is not primary, on `protolab.syncPort` (4444). Every
+message is one text frame holding one JSON object with a string `type`: UTF-8, camelCase keys, times as ISO-8601 UTC
+with milliseconds (`2026-03-14T09:26:53.589Z`), stamps as `[utc ms, counter, instanceId]`. Unknown keys are ignored.
+An unknown `type` is counted and ignored. A frame that is no such object is counted and logged with the peer's name;
+after three of them the link is closed with 1002. A frame is at most 4 MiB (1009).
+
+Two dialects share the port. An instance speaks the **original** dialect until the other side's `identity` carries
+`protocol`; then both speak **native**, which has the same messages with more keys, and more types.
+
+| type | sent by | meaning |
+|---|---|---|
+| `identity` | both, first | who is here: `instanceId`, `name`, `role` (focus), `tags`, `url`, `priority`; native also `protocol`, `minProtocol`, `boot`, `store`, `term`, `syncRole`, `primaryUrl`, `hive`, `peersHash`, `version`, `clock`, `capacity` |
+| `heartbeat` | both, every `heartbeatIntervalMs` | as identity, with `capacity`; native also `boot`, `term`, `status`, `root` (digest of all documents) |
+| `goodbye` | who leaves; relayed by the primary | offline at once, without the TTL; native also `boot`, `reason` |
+| `presence` | primary to workers, on link up, at each heartbeat, at once when a status changes | every member it knows but itself: whole rows for those that changed (all when `full`), `instanceId` and `age` (ms since heard) for the rest |
+| `changes` | who made them, then relayed by the primary | accepted edits: `{origin, seq, stamp, slug, life, kind, fields, removed}`, at most 512 or 256 KiB a frame |
+| `ack` | primary to origin | everything of `origin` up to `seq` is on the primary's disk |
+| `digest` | worker on link up, either when changes were missed | `documents: {slug: digest}`; the `answer` to one also names `seqs`, the last change of each origin |
+| `documents` | both, in an exchange | `{slug, life, ended, registers: {path: [stamp, value]}}`, `[stamp]` for a tombstone; a large document comes in parts; merged, never overwritten |
+| `feature_event` | original peers (`project_event` is an alias) | a whole document: `project:created`, `project:updated`, `project:deleted` |
+| `refuse` | either, last | the `code` and `reason` of the close that follows |
+
+Close codes: 1001 going away, 1002 protocol error, 1009 too big, 4403 not allowed, 4406 another protocol or mesh, 4408
+too slow, 4409 duplicate instanceId, 4410 superseded by a newer link, 4420 clock skew.
+
+# The modules
+
+`node` routes an input to the one module that decides about it: `handshake` (who may stay on a link), `membership`
+(who is there), `election` (who leads), `replication` (what the documents are, with `documents` for how they merge,
+`clock` for their stamps and `originals` for what original peers send). `inputs` and `effects` are all that goes in
+and comes out, `messages` all that is said, `snapshot` all that may be looked at, `stored` all that is remembered.
+"""  # noqa: E501  the table's rows are one line each

@@ -131,7 +131,8 @@ class Accepted:
 
 @frozen
 class Rejected:
-    """A command was refused. `code` is stable: `invalid`, `not-found`, `revision-mismatch`, `outbox-full`."""
+    """A command was refused. `code` is stable: `invalid`, `not-found`, `revision-mismatch`,
+    `outbox-full`, `too-large`."""
 
     code: str
     detail: str

@@ -15,6 +15,11 @@ from meshd.model import Capacity, Json, JsonObject
 
 
 @frozen
+class Started:
+    """The engine runs: listeners are up, links may be dialled."""
+
+
+@frozen
 class LinkUp:
     """A pipe opened: dialled by us to `url`, or accepted (`url` is None) from `address`."""
 
@@ -104,7 +109,8 @@ class DeleteProject:
 Command: TypeAlias = PutProject | PatchProject | DeleteProject
 
 Input: TypeAlias = (
-    LinkUp
+    Started
+    | LinkUp
     | LinkDown
     | DialFailed
     | Received

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import NewType, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from meshd.core.documents import Change, Register
-from meshd.model import Capacity, JsonObject, Stamp, Status
+from meshd.model import Capacity, Json, JsonObject, Stamp, Status  # noqa: F401  Json: for whoever resolves types
 
 UtcMs = NewType("UtcMs", int)
 
@@ -118,10 +118,15 @@ class Ack:
 
 @frozen
 class Digest:
-    """Start of an exchange: the digest of every document; `answer` when it replies to one."""
+    """Start of an exchange: the digest of every document.
+
+    An `answer` follows the documents that the other side lacked, so it also names, in `seqs`, the last change of each
+    origin that those documents hold.
+    """
 
     documents: dict[str, str]
     answer: bool = False
+    seqs: dict[str, int] = field(factory=dict)
 
 
 @frozen

@@ -37,8 +37,8 @@ class Snapshot:
 
     `status` is ALIVE or DRAINING. `connected` means in contact with the mesh: a worker with its primary, a primary
     that listens. `partition_since_ms` is UTC, None while there is a primary. `queued_changes` counts own changes
-    that no primary has acknowledged. `documents` holds ended ones too. `dropped` counts what was refused or ignored,
-    by reason.
+    that no primary has acknowledged. `synced` means that the documents were compared with the primary's since the
+    link to it came up. `documents` holds ended ones too. `dropped` counts what was refused or ignored, by reason.
     """
 
     instance_id: str
@@ -53,6 +53,7 @@ class Snapshot:
     primary_url: str | None
     partition_since_ms: int | None
     queued_changes: int
+    synced: bool
     capacity: Capacity
     members: tuple[MemberView, ...]
     documents: Mapping[str, Document]

@@ -1,0 +1,156 @@
+"""Who is at the other end of each link, and may it stay.
+
+Rules (wire, "Native additions" and close codes; design, section 6):
+
+- The first frame of each side is its identity. A link on which none came within 10 s is closed.
+- Refused are: another protocol version or another mesh (4406), a clock too far from ours (4420), an original peer
+  where those are not wanted (4403), our own instanceId (4409), and the instanceId of a peer that is linked with
+  another boot and alive (4409): two daemons share a name, and the first one keeps it.
+- A newer link of the same instance and boot supersedes the older one (4410), so nothing arrives twice for long.
+- Three frames that are no messages, and the link is closed (1002).
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from attrs import define, evolve, field, frozen
+
+from meshd.configuration import Configuration
+from meshd.core.messages import Identity
+from meshd.model import Dialect, Now
+
+PROTOCOL = 1
+MIN_PROTOCOL = 1
+
+GOING_AWAY = 1001
+PROTOCOL_ERROR = 1002
+NOT_ALLOWED = 4403
+MISMATCH = 4406
+DUPLICATE = 4409
+SUPERSEDED = 4410
+CLOCK_SKEW = 4420
+
+IDENTITY_WITHIN_S = 10.0
+MAX_OFFENCES = 3
+
+
+@frozen
+class Refusal:
+    code: int
+    reason: str
+
+
+@frozen
+class Line:
+    """An open link and what is known of its other end; `instance_id` is None until an identity was accepted."""
+
+    link: int
+    address: str
+    url: str | None
+    opened_s: float
+    instance_id: str | None = None
+    boot: str | None = None
+    dialect: Dialect = Dialect.ORIGINAL
+    offences: int = 0
+
+    @property
+    def peer(self) -> str:
+        """How to name the other end in a log."""
+        return self.instance_id or self.url or self.address
+
+
+def short_hash(*parts: str) -> str:
+    """A hash to compare whether two instances were told the same."""
+    return blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+
+
+@define
+class Handshake:
+    """The table of open links."""
+
+    configuration: Configuration
+    boot: str
+    lines: dict[int, Line] = field(factory=dict)
+
+    def opened(self, link: int, address: str, url: str | None, now: Now) -> None:
+        self.lines[link] = Line(link, address, url, now.mono_s)
+
+    def closed(self, link: int) -> Line | None:
+        return self.lines.pop(link, None)
+
+    def judge(self, line: Line, identity: Identity, now: Now) -> Refusal | None:
+        """Whether this peer may stay on this link: None when it may."""
+        if line.instance_id not in (None, identity.instance_id):
+            return Refusal(PROTOCOL_ERROR, f"this link belongs to {line.instance_id}, not to {identity.instance_id}")
+        if identity.instance_id == self.configuration.protolab.instance_id:
+            what = "you dialled yourself" if identity.boot == self.boot else "my instanceId is the same as yours"
+            return Refusal(DUPLICATE, f"{what}: {identity.instance_id}")
+        if identity.protocol is None:
+            return self._judge_original(identity)
+        return self._judge_native(identity, now) or self._judge_duplicate(line, identity)
+
+    def _judge_original(self, identity: Identity) -> Refusal | None:
+        if self.configuration.hivemind.original_peers == "refuse":
+            return Refusal(NOT_ALLOWED, f"original peers such as {identity.instance_id} are refused here")
+        return None
+
+    def _judge_native(self, identity: Identity, now: Now) -> Refusal | None:
+        theirs = (identity.min_protocol or identity.protocol or 0, identity.protocol or 0)
+        if max(theirs[0], MIN_PROTOCOL) > min(theirs[1], PROTOCOL):
+            ranges = f"yours is {theirs[0]} to {theirs[1]}, mine {MIN_PROTOCOL} to {PROTOCOL}"
+            return Refusal(MISMATCH, f"no protocol version in common: {ranges}")
+        if identity.hive and self.hive and identity.hive != self.hive:
+            return Refusal(MISMATCH, f"another mesh: `name` in my configuration is {self.configuration.name!r}")
+        skew_ms = abs((identity.clock if identity.clock is not None else now.utc_ms) - now.utc_ms)
+        limit_ms = self.configuration.hivemind.max_clock_skew_ms
+        if skew_ms > limit_ms:
+            return Refusal(CLOCK_SKEW, f"our clocks differ by {skew_ms} ms, more than {limit_ms} ms: set them right")
+        return None
+
+    def _judge_duplicate(self, line: Line, identity: Identity) -> Refusal | None:
+        for other in self.of(identity.instance_id):
+            if other.link != line.link and other.boot not in (None, identity.boot):
+                return Refusal(DUPLICATE, f"{identity.instance_id} is here already, from {other.address}")
+        return None
+
+    def accept(self, line: Line, identity: Identity) -> list[Line]:
+        """Enter a judged identity; returns the older links of the same instance, which it supersedes."""
+        superseded = [other for other in self.of(identity.instance_id) if other.link != line.link]
+        dialect = Dialect.ORIGINAL if identity.protocol is None else Dialect.NATIVE
+        self.lines[line.link] = evolve(line, instance_id=identity.instance_id, boot=identity.boot, dialect=dialect)
+        for other in superseded:
+            self.lines[other.link] = evolve(other, instance_id=None, boot=None)
+        return superseded
+
+    def offended(self, line: Line) -> bool:
+        """Count a frame that is no message; True when the link has had enough."""
+        self.lines[line.link] = evolve(line, offences=line.offences + 1)
+        return line.offences + 1 >= MAX_OFFENCES
+
+    def silent(self, now: Now) -> list[Line]:
+        """Links on which no identity came in time."""
+        return [
+            line
+            for line in self.lines.values()
+            if line.instance_id is None and now.mono_s - line.opened_s >= IDENTITY_WITHIN_S
+        ]
+
+    def of(self, instance_id: str) -> list[Line]:
+        return [line for line in self.lines.values() if line.instance_id == instance_id]
+
+    def links(self, dialect: Dialect | None = None, but: int | None = None) -> tuple[int, ...]:
+        """The links whose other end is known, of one dialect or of both."""
+        return tuple(
+            line.link
+            for line in self.lines.values()
+            if line.instance_id and line.link != but and dialect in (None, line.dialect)
+        )
+
+    @property
+    def hive(self) -> str | None:
+        return short_hash(self.configuration.name) if self.configuration.name else None
+
+    @property
+    def peers_hash(self) -> str:
+        return short_hash(*self.configuration.hivemind.peers)

@@ -1,0 +1,319 @@
+"""One instance's whole protocol: inputs in, effects out, no I/O.
+
+Rules:
+
+- `step` is total and deterministic: every input has an answer, the same state and input give the same effects.
+- The node routes; the modules decide: `handshake` who may stay on a link, `membership` who is there, `election` who
+  leads, `replication` what the documents are. The node alone knows several of them at once.
+- Effects come in the order in which they have to happen: persist, then send, then tell.
+
+The way of an input: `step` -> one method here -> one module -> effects.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from types import MappingProxyType
+
+from meshd.configuration import Configuration
+from meshd.core import inputs, messages, originals
+from meshd.core.effects import (
+    Broadcast,
+    Effect,
+    Emit,
+    HangUp,
+    Level,
+    Note,
+    Rejected,
+    Reply,
+    Send,
+)
+from meshd.core.election import Leadership
+from meshd.core.handshake import GOING_AWAY, PROTOCOL_ERROR, SUPERSEDED, Handshake, Line
+from meshd.core.membership import Membership
+from meshd.core.messages import UtcMs
+from meshd.core.portrait import Birth, Portrait
+from meshd.core.replication import Replication
+from meshd.core.snapshot import Snapshot
+from meshd.core.stored import Stored
+from meshd.errors import DocumentError
+from meshd.model import Dialect, JsonObject, Now, Role, Status, utc_text
+
+MAX_NOTED = 10_000  # warnings remembered as told; past it they are told again
+
+
+class Node:
+    """An instance, from its configuration and what its disk holds."""
+
+    def __init__(self, configuration: Configuration, birth: Birth, stored: Stored) -> None:
+        own_id = configuration.protolab.instance_id
+        self._configuration = configuration
+        self._birth = birth
+        self._enabled = configuration.mesh_enabled
+        role = configuration.protolab.role if self._enabled else Role.PRIMARY
+        self._leadership = Leadership(configuration, role)
+        self._handshake = Handshake(configuration, birth.boot)
+        self._membership = Membership(own_id, configuration.hivemind.peer_ttl_ms)
+        self._replication = Replication.restored(
+            own_id, stored, max_outbox=configuration.outbox.max_changes, is_hub=role is Role.PRIMARY
+        )
+        self._status = Status.ALIVE
+        self._portrait = Portrait(
+            configuration, birth, self._handshake, self._membership, self._leadership, self._replication
+        )
+        self._dropped: Counter[str] = Counter()
+        self._noted: set[tuple[str, str]] = set()
+
+    def step(self, happened: inputs.Input, now: Now) -> list[Effect]:
+        """What to do about `happened`, in order."""
+        effects = list(self._route(happened, now))
+        return effects + list(self._tell_presence(now))
+
+    def _route(self, happened: inputs.Input, now: Now) -> Iterator[Effect]:
+        match happened:
+            case inputs.Received(link, message):
+                yield from self._received(link, message, now)
+            case inputs.PutProject() | inputs.PatchProject() | inputs.DeleteProject():
+                yield from self._replication.command(happened, self._handshake.links(Dialect.NATIVE), now)
+            case inputs.HeartbeatDue(capacity):
+                self._portrait.capacity = capacity
+                yield from self._beat(now)
+            case inputs.TtlDue():
+                yield from self._membership.check_ttl(now)
+                yield from self._hang_up_silent(now)
+            case inputs.LinkUp(link, address, url):
+                yield from self._link_up(link, address, url, now)
+            case inputs.LinkDown(link, code, reason):
+                yield from self._link_down(link, code, reason, now)
+            case inputs.DialFailed(url, reason):
+                yield from self._note_once("unreachable", url, f"cannot reach {url}: {reason}")
+                yield from self._leadership.dial_failed(url)
+            case inputs.LatencyMeasured(link, latency_ms):
+                if (line := self._handshake.lines.get(link)) and line.instance_id:
+                    self._membership.contact(line.instance_id, now)
+                    self._membership.measured(line.instance_id, latency_ms)
+            case inputs.Started():
+                yield from self._started(now)
+            case inputs.DrainRequested(reason):
+                yield from self._drain(reason, now)
+
+    # Links
+
+    def _started(self, now: Now) -> Iterator[Effect]:
+        if self._enabled:
+            yield from self._leadership.begin(now)
+
+    def _link_up(self, link: int, address: str, url: str | None, now: Now) -> Iterator[Effect]:
+        self._handshake.opened(link, address, url, now)
+        if self._status is Status.DRAINING:
+            yield from self._hang_up(link, GOING_AWAY, "draining")
+        else:
+            yield Send(link, self._portrait.identity(now))
+
+    def _link_down(self, link: int, code: int, reason: str, now: Now) -> Iterator[Effect]:
+        line = self._handshake.closed(link)
+        if line is None:
+            return
+        if line.instance_id and not self._handshake.of(line.instance_id):
+            yield Note(Level.INFO, f"link to {line.peer} closed with {code} {reason}".rstrip(), {"peer": line.peer})
+            yield from self._membership.link_lost(line.instance_id)
+        if link == self._replication.upstream:
+            self._replication.detach()
+        if self._status is not Status.DRAINING:
+            yield from self._leadership.link_closed(link, line.url, now)
+
+    def _hang_up(self, link: int, code: int, reason: str) -> Iterator[Effect]:
+        """Close a link from our side: its `LinkDown` still comes."""
+        yield Send(link, messages.Refuse(code, reason))
+        yield HangUp(link, code, reason)
+
+    def _hang_up_silent(self, now: Now) -> Iterator[Effect]:
+        for line in self._handshake.silent(now):
+            yield from self._note_once("silent", line.peer, f"{line.peer} connected and did not say who it is")
+            yield from self._hang_up(line.link, PROTOCOL_ERROR, "no identity")
+
+    # Messages
+
+    def _received(self, link: int, message: messages.Message, now: Now) -> Iterator[Effect]:
+        line = self._handshake.lines.get(link)
+        if line is None:
+            self._dropped["after-close"] += 1
+            return
+        if line.instance_id:
+            self._membership.contact(line.instance_id, now)
+        match message:
+            case messages.Identity():
+                yield from self._introduced(line, message, now)
+            case messages.Malformed(reason):
+                yield from self._malformed(line, reason)
+            case messages.Ignored(kind):
+                self._dropped["unknown-type"] += 1
+                yield Note(Level.DEBUG, f"ignored a message of type {kind:.40} from {line.peer}", {"peer": line.peer})
+            case messages.Refuse(code, reason):
+                yield from self._note_once("refused-us", line.peer, f"{line.peer} refused us with {code}: {reason}")
+            case messages.FeatureEvent():
+                yield from self._feature_event(line, message, now)
+            case _ if line.instance_id is None:
+                self._dropped["before-identity"] += 1
+            case messages.Heartbeat():
+                yield from self._heard_beat(line, message, now)
+            case messages.Goodbye():
+                yield from self._heard_goodbye(line, message)
+            case messages.Presence():
+                yield from self._heard_presence(line, message, now)
+            case messages.Changes():
+                yield from self._replication.changes(link, message, self._handshake.links(Dialect.NATIVE, but=link))
+            case messages.Ack():
+                yield from self._replication.acknowledged(message)
+            case messages.Digest():
+                yield from self._replication.compare(link, message)
+            case messages.Documents():
+                yield from self._replication.states(message, self._handshake.links(Dialect.NATIVE, but=link))
+
+    def _malformed(self, line: Line, reason: str) -> Iterator[Effect]:
+        self._dropped["malformed"] += 1
+        yield from self._note_once("malformed", line.peer, f"{line.peer} sent a frame that is no message: {reason}")
+        if self._handshake.offended(line):
+            yield from self._hang_up(line.link, PROTOCOL_ERROR, f"frames that are no messages, the last: {reason:.60}")
+
+    def _introduced(self, line: Line, identity: messages.Identity, now: Now) -> Iterator[Effect]:
+        refusal = self._handshake.judge(line, identity, now)
+        if refusal is None and not self._membership.has_room_for(identity.instance_id):
+            self._dropped["too-many-members"] += 1
+            yield HangUp(line.link, PROTOCOL_ERROR, "too many members")
+            return
+        if refusal:
+            peer = identity.instance_id
+            yield from self._note_once("refused", peer, f"refused {peer} from {line.address}: {refusal.reason}")
+            yield from self._hang_up(line.link, refusal.code, refusal.reason)
+            return
+        known_already = line.instance_id is not None
+        for older in self._handshake.accept(line, identity):
+            yield from self._hang_up(older.link, SUPERSEDED, "a newer link of the same instance")
+        yield from self._membership.introduced(identity, now)
+        if known_already:
+            return
+        if self._leadership.is_primary:
+            yield from self._welcome(line.link, now)
+        else:
+            yield from self._follow(self._handshake.lines[line.link], identity, now)
+
+    def _welcome(self, link: int, now: Now) -> Iterator[Effect]:
+        """A primary tells a new worker about everybody at once."""
+        if self._handshake.lines[link].dialect is Dialect.NATIVE:
+            yield Send(link, self._portrait.presence(now, full=True))
+
+    def _follow(self, line: Line, identity: messages.Identity, now: Now) -> Iterator[Effect]:
+        """A worker learns who is at the end of a link: its primary, or somebody who may know it."""
+        leads = identity.sync_role == Role.PRIMARY or (identity.protocol is None and line.url is not None)
+        if leads:
+            is_start = self._leadership.primary_id is None
+            since_ms = self._leadership.found_primary(line.link, identity.instance_id, identity.url or line.url)
+            if since_ms is not None:
+                yield from self._recovered(now.utc_ms - since_ms, since_ms, is_start=is_start)
+            yield from self._replication.attach(line.link)
+        elif line.url:
+            yield HangUp(line.link, GOING_AWAY, "looking for the primary")
+            yield from self._leadership.redirected(line.url, identity.primary_url)
+
+    def _recovered(self, duration_ms: int, since_ms: int, *, is_start: bool) -> Iterator[Effect]:
+        """The specification's words for the end of a partition; a start that finds its primary soon is none."""
+        queued = len(self._replication.outbox)
+        if is_start and not queued and duration_ms < self._configuration.hivemind.heartbeat_interval_ms:
+            return
+        yield Note(Level.INFO, f"Partition recovered after {duration_ms}ms -- replaying {queued} queued changes")
+        yield Note(Level.INFO, f"Partition cleared -- was disconnected since {utc_text(since_ms)}")
+        payload: JsonObject = {"instanceId": self._own_id, "partitionDurationMs": duration_ms, "replayed": queued}
+        yield Emit("sync:partition-recovered", {**payload, "auditedClaims": 0})
+
+    def _feature_event(self, line: Line, event: messages.FeatureEvent, now: Now) -> Iterator[Effect]:
+        ours, theirs = self._configuration.name, event.project_name
+        if ours and theirs and ours != theirs:
+            self._dropped["foreign-project"] += 1
+            text = f"{event.instance_id} sends events of another project, {theirs!r}: refused"
+            yield from self._note_once("foreign", event.instance_id, text)
+            return
+        try:
+            command = originals.command(event, self._replication.documents)
+        except DocumentError as error:
+            self._dropped["invalid-document"] += 1
+            yield Note(Level.WARNING, f"{event.instance_id} sent what cannot be taken: {error}", {"peer": line.peer})
+            return
+        if command is None:
+            self._dropped["unknown-event"] += 1
+            return
+        for effect in self._replication.command(command, self._handshake.links(Dialect.NATIVE), now):
+            if isinstance(effect, Reply):
+                yield from self._judged_original(line, event, effect)
+            else:
+                yield effect
+
+    def _judged_original(self, line: Line, event: messages.FeatureEvent, reply: Reply) -> Iterator[Effect]:
+        """An original peer waits for no reply; what was refused is noted here."""
+        if isinstance(reply.outcome, Rejected):
+            self._dropped["invalid-document"] += 1
+            text = f"{event.instance_id} sent what cannot be taken: {reply.outcome.detail}"
+            yield Note(Level.WARNING, text, {"peer": line.peer})
+
+    # Membership
+
+    def _heard_beat(self, line: Line, heartbeat: messages.Heartbeat, now: Now) -> Iterator[Effect]:
+        if heartbeat.instance_id == line.instance_id:
+            yield from self._membership.beat(heartbeat, now)
+
+    def _heard_goodbye(self, line: Line, goodbye: messages.Goodbye) -> Iterator[Effect]:
+        if goodbye.instance_id != line.instance_id and line.link != self._leadership.primary_link:
+            self._dropped["goodbye-of-another"] += 1
+            return
+        yield from self._membership.left(goodbye)
+        if self._leadership.is_primary:
+            yield Broadcast(self._handshake.links(but=line.link), goodbye)
+
+    def _heard_presence(self, line: Line, presence: messages.Presence, now: Now) -> Iterator[Effect]:
+        if line.link != self._leadership.primary_link:
+            self._dropped["presence-of-no-primary"] += 1
+            return
+        for row in presence.members:
+            if row.instance_id != self._own_id and not self._handshake.of(row.instance_id):
+                yield from self._membership.reported(row, now)
+
+    def _beat(self, now: Now) -> Iterator[Effect]:
+        if not self._enabled:
+            return
+        yield Broadcast(self._handshake.links(), self._portrait.heartbeat(self._status, now))
+        if self._leadership.is_primary:
+            yield Broadcast(self._handshake.links(Dialect.NATIVE), self._portrait.presence(now, full=False))
+            self._membership.changed.clear()
+
+    def _tell_presence(self, now: Now) -> Iterator[Effect]:
+        """A primary tells a change of somebody's status at once."""
+        if self._leadership.is_primary and self._membership.turned:
+            yield Broadcast(self._handshake.links(Dialect.NATIVE), self._portrait.presence(now, full=False))
+            self._membership.changed.clear()
+        self._membership.turned.clear()
+
+    def _drain(self, reason: str, now: Now) -> Iterator[Effect]:
+        if self._status is Status.DRAINING:
+            return
+        self._status = Status.DRAINING
+        yield Note(Level.INFO, f"draining: {reason}")
+        goodbye = messages.Goodbye(self._own_id, UtcMs(now.utc_ms), reason=reason, boot=self._birth.boot)
+        yield Broadcast(self._handshake.links(), goodbye)
+        for link in self._handshake.lines:
+            yield HangUp(link, GOING_AWAY, "draining")
+
+    def snapshot(self, now: Now) -> Snapshot:
+        """One frozen picture for the API, the CLI and the dashboard."""
+        return self._portrait.snapshot(self._status, MappingProxyType(dict(self._dropped)), now)
+
+    def _note_once(self, kind: str, peer: str, text: str) -> Iterator[Effect]:
+        """A warning the first time, for debugging only when it repeats: no peer can fill the log."""
+        level = Level.DEBUG if (kind, peer) in self._noted else Level.WARNING
+        if len(self._noted) < MAX_NOTED:
+            self._noted.add((kind, peer))
+        yield Note(level, text, {"peer": peer})
+
+    @property
+    def _own_id(self) -> str:
+        return self._configuration.protolab.instance_id

@@ -1,0 +1,164 @@
+"""What an instance says of itself: its identity, its heartbeat, its presence and its snapshot.
+
+Nothing is decided here. Source of the keys: the wire, in `meshd.core`'s docstring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from attrs import define, field, frozen
+
+from meshd.configuration import Configuration
+from meshd.core import messages
+from meshd.core.election import Leadership
+from meshd.core.handshake import MIN_PROTOCOL, PROTOCOL, Handshake
+from meshd.core.membership import Member, Membership
+from meshd.core.messages import UtcMs
+from meshd.core.replication import Replication
+from meshd.core.snapshot import MemberView, Snapshot
+from meshd.model import Capacity, Now, Status
+
+
+@frozen
+class Birth:
+    """What is drawn once for a process: its random `boot` id, and the program's version."""
+
+    boot: str
+    version: str
+
+
+@define
+class Portrait:
+    """Puts an instance's parts into words."""
+
+    configuration: Configuration
+    birth: Birth
+    handshake: Handshake
+    membership: Membership
+    leadership: Leadership
+    replication: Replication
+    capacity: Capacity = field(factory=Capacity)
+    presence_seq: int = 0
+
+    @property
+    def own_id(self) -> str:
+        return self.configuration.protolab.instance_id
+
+    def identity(self, now: Now) -> messages.Identity:
+        keys = self.configuration.instance
+        url = self.configuration.protolab.instance_url
+        leads = self.leadership.is_primary
+        return messages.Identity(
+            self.own_id,
+            UtcMs(now.utc_ms),
+            name=keys.name,
+            role=keys.focus,
+            tags=keys.tags,
+            url=url,
+            priority=self.configuration.priority,
+            protocol=PROTOCOL,
+            min_protocol=MIN_PROTOCOL,
+            boot=self.birth.boot,
+            store=self.replication.store_id,
+            term=self.leadership.term,
+            sync_role=self.leadership.role,
+            primary_url=url if leads else self.leadership.primary_url,
+            hive=self.handshake.hive,
+            peers_hash=self.handshake.peers_hash,
+            version=self.birth.version,
+            clock=now.utc_ms,
+            capacity=self.capacity,
+        )
+
+    def heartbeat(self, status: Status, now: Now) -> messages.Heartbeat:
+        keys = self.configuration.instance
+        return messages.Heartbeat(
+            self.own_id,
+            UtcMs(now.utc_ms),
+            name=keys.name,
+            role=keys.focus,
+            tags=keys.tags,
+            url=self.configuration.protolab.instance_url,
+            priority=self.configuration.priority,
+            capacity=self.capacity,
+            boot=self.birth.boot,
+            term=self.leadership.term,
+            status=status,
+            root=self.replication.root,
+        )
+
+    def presence(self, now: Now, *, full: bool) -> messages.Presence:
+        self.presence_seq += 1
+        changed = self.membership.members if full else self.membership.changed
+        rows = (_row(member, now, whole=name in changed) for name, member in self.membership.members.items())
+        return messages.Presence(self.leadership.term, self.presence_seq, full, tuple(rows), root=self.replication.root)
+
+    def snapshot(self, status: Status, dropped: Mapping[str, int], now: Now) -> Snapshot:
+        leadership = self.leadership
+        replication = self.replication
+        is_enabled = self.configuration.mesh_enabled
+        linked = {line.instance_id for line in self.handshake.lines.values()}
+        members = self.membership.members.values()
+        return Snapshot(
+            instance_id=self.own_id,
+            boot=self.birth.boot,
+            store=replication.store_id,
+            mesh_enabled=is_enabled,
+            role=leadership.role,
+            term=leadership.term,
+            status=status,
+            connected=is_enabled and (leadership.is_primary or leadership.primary_link is not None),
+            primary_id=self.own_id if leadership.is_primary else leadership.primary_id,
+            primary_url=leadership.primary_url,
+            partition_since_ms=leadership.partition_since_ms,
+            queued_changes=len(replication.outbox),
+            synced=replication.synced,
+            capacity=self.capacity,
+            members=tuple(_view(member, now, linked=member.instance_id in linked) for member in members),
+            documents=MappingProxyType(dict(replication.documents)),
+            root=replication.root,
+            dropped=dropped,
+        )
+
+
+def _row(member: Member, now: Now, *, whole: bool) -> messages.PresenceRow:
+    age_ms = max(0, round((now.mono_s - member.contact_s) * 1000))
+    if not whole:
+        return messages.PresenceRow(member.instance_id, age_ms)
+    heartbeat_ms = member.last_heartbeat_ms
+    return messages.PresenceRow(
+        member.instance_id,
+        age_ms,
+        status=member.status,
+        boot=member.boot,
+        name=member.name,
+        role=member.focus,
+        tags=member.tags,
+        url=member.url,
+        priority=member.priority,
+        version=member.version,
+        capacity=member.capacity,
+        timestamp=None if heartbeat_ms is None else UtcMs(heartbeat_ms),
+    )
+
+
+def _view(member: Member, now: Now, *, linked: bool) -> MemberView:
+    return MemberView(
+        instance_id=member.instance_id,
+        status=member.status,
+        name=member.name,
+        focus=member.focus,
+        tags=member.tags,
+        url=member.url,
+        priority=member.priority,
+        version=member.version,
+        dialect=member.dialect,
+        capacity=member.capacity,
+        last_seen_ms=member.last_seen_ms,
+        last_heartbeat_ms=member.last_heartbeat_ms,
+        age_s=now.mono_s - member.contact_s,
+        latency_ms=member.latency_ms,
+        linked=linked,
+    )
