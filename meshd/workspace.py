@@ -1,0 +1,495 @@
+"""The workspace: `<repoRoot>/.automaker/projects/<slug>/project.json`, a view of the documents for people and programs.
+
+Files follow documents (`write`), and an edit of a file by somebody else is found by looking (`poll`, about once a
+second: no notification, so that bind mounts and network file systems work too) and becomes a change of its document.
+Rules:
+
+- The database is the truth. A file is replaced atomically and without fsync: what a power cut takes from it is
+  written again.
+- Each file has a **base**: its content when it and its document last agreed. An edit is what differs from the base.
+- A file that is not as we know it (another mtime, size or inode, and other content) is never overwritten: not an edit
+  before its `Edited` was `absorbed`, not one that is invalid. Its document waits, and each `write` tries again.
+- Deleting a file is no deletion of the project: it is written again. An empty file counts as deleted.
+- What looks invalid or deleted is believed only when the next poll finds it the same: it may be half saved.
+- No symbolic link below the repository root is followed.
+
+What the caller owes: what `write` returned belongs into the store's next commit, at the latest with the next change
+of that document; and `write` of all documents comes before anything else after a start. An edit made while nobody
+watched is then told from a file that is merely behind. `write(())` after each poll finishes what had to wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, Self, TypeAlias
+
+import orjson
+import trio
+from attrs import define, frozen
+
+from meshd import project
+from meshd.core.documents import Document, equal
+from meshd.errors import DocumentError
+from meshd.model import JsonObject
+
+MAX_FILE_BYTES = 8 * 1024 * 1024  # a project document is some ten KiB; this bounds what one edit can make us read
+
+_FILE = "project.json"
+_TEMPORARY = ".project.json.meshd"  # one name: a daemon writes one file at a time, and finds what a crash left
+_FOLDERS = (".automaker", "projects")
+
+Signature: TypeAlias = tuple[int, int, int]
+"""A version of a file: mtime in ns, size, inode."""
+
+_ABSENT: Signature = (0, 0, 0)
+_UNKNOWN: Signature = (-1, -1, -1)
+_UNREADABLE: Signature = (-2, -2, -2)
+
+
+@frozen
+class Edited:
+    """Somebody wrote `document` into the file of `slug`, over `base` (None: there was no file that we know of)."""
+
+    slug: str
+    base: JsonObject | None
+    document: JsonObject
+
+
+@frozen
+class Invalid:
+    """A file that cannot be taken, and is left alone; `slug` is "" when the folder of all projects cannot be read."""
+
+    slug: str
+    reason: str
+
+
+@frozen
+class Unwritable:
+    """A file that could not be brought up to date; it is tried again with each `write`."""
+
+    slug: str
+    reason: str
+
+
+Report: TypeAlias = Edited | Invalid | Unwritable
+
+
+class Workspace(Protocol):
+    """The project files of one repository. No method raises for what is wrong with a file: `poll` reports it."""
+
+    async def write(self, documents: Iterable[Document]) -> Mapping[str, JsonObject | None]:
+        """Bring the files of these documents up to date, and those that had to wait; an ended document's file goes.
+
+        Returns the content of each file that agrees with its document now (None: there is none), by slug.
+        """
+
+    async def poll(self) -> Sequence[Report]:
+        """Look at every file once; return what is new since the last poll, each thing once."""
+
+    def absorbed(self, edit: Edited) -> None:
+        """This edit is in its document, durably: its file may be overwritten. A refused one stays for the next edit."""
+
+
+class DiskWorkspace:
+    """The files on disk, worked on by one thread at a time; `seen` is what they last held as the store knows it."""
+
+    def __init__(self, repo_root: Path, seen: Mapping[str, JsonObject]) -> None:
+        self._view = _View(_DiskFiles(repo_root), str(repo_root), seen)
+        self._one_thread = trio.CapacityLimiter(1)
+
+    async def write(self, documents: Iterable[Document]) -> Mapping[str, JsonObject | None]:
+        return await trio.to_thread.run_sync(self._view.write, tuple(documents), limiter=self._one_thread)
+
+    async def poll(self) -> Sequence[Report]:
+        return await trio.to_thread.run_sync(self._view.poll, limiter=self._one_thread)
+
+    def absorbed(self, edit: Edited) -> None:
+        self._view.absorbed(edit)
+
+
+class MemoryWorkspace:
+    """The same without disk and threads; `edit` and `text` are a person's hand and eye.
+
+    `before` is the workspace of an earlier process over the same files.
+    """
+
+    def __init__(
+        self, repo_root: str = "/memory", seen: Mapping[str, JsonObject] | None = None, before: Self | None = None
+    ) -> None:
+        self._files: _MemoryFiles = before._files if before else _MemoryFiles()
+        self._view = _View(self._files, repo_root, seen or {})
+
+    async def write(self, documents: Iterable[Document]) -> Mapping[str, JsonObject | None]:
+        await trio.lowlevel.checkpoint()
+        return self._view.write(documents)
+
+    async def poll(self) -> Sequence[Report]:
+        await trio.lowlevel.checkpoint()
+        return self._view.poll()
+
+    def absorbed(self, edit: Edited) -> None:
+        self._view.absorbed(edit)
+
+    def edit(self, slug: str, text: str | None) -> None:
+        """Write a project file by hand; None deletes it."""
+        self._files.put(slug, None if text is None else text.encode())
+
+    def text(self, slug: str) -> str | None:
+        content = self._files.contents.get(slug)
+        return None if content is None else content[1].decode()
+
+
+@define
+class _File:
+    """What is known of one project file.
+
+    `base` stands in version `agreed`, which may be overwritten; `judged` is the version that was reported, as `edit`
+    or as invalid; `doubted` the one that the next poll judges if it is still there.
+    """
+
+    base: JsonObject | None = None
+    agreed: Signature = _ABSENT
+    judged: Signature = _UNKNOWN
+    doubted: Signature = _UNKNOWN
+    edit: Edited | None = None
+    waiting: bool = False
+    wanted: JsonObject | None = None  # what shall stand there, when `waiting`; None: no file
+    unread: Invalid | None = None  # what the disk said, as last reported
+    unwritten: Unwritable | None = None
+
+    def agree(self, signature: Signature, content: JsonObject | None) -> None:
+        self.agreed, self.base = signature, content
+        self.judged = self.doubted = _UNKNOWN
+        self.edit = None
+
+
+class _Changed(Exception):  # noqa: N818  a race, not an error
+    """A file is not the version that it was expected to be."""
+
+
+class _Files(Protocol):
+    """The few things the view asks of a disk. A slug is a folder's name, whatever it holds.
+
+    `look` finds every project file there is. `read` gives not much more than is allowed. `replace` overwrites the
+    version `expected` and returns the new one; without content it removes. All raise OSError, the last two `_Changed`.
+    """
+
+    def look(self) -> Mapping[str, Signature]: ...
+    def signature(self, slug: str) -> Signature: ...
+    def read(self, slug: str) -> tuple[Signature, bytes]: ...
+    def replace(self, slug: str, content: bytes | None, expected: Signature) -> Signature: ...
+
+
+class _View:
+    """The rules above, over any files; one call at a time, but for `absorbed`."""
+
+    def __init__(self, disk: _Files, repo_root: str, seen: Mapping[str, JsonObject]) -> None:
+        self._disk = disk
+        self._repo_root = repo_root
+        self._files = {slug: _File(content, _UNKNOWN) for slug, content in seen.items()}
+        self._absorbed: deque[Edited] = deque()  # crosses threads; each reported edit enters it at most once
+        self._unwritable: dict[str, Unwritable] = {}  # for the next poll, by slug
+        self._unlisted: Invalid | None = None
+
+    def absorbed(self, edit: Edited) -> None:
+        self._absorbed.append(edit)
+
+    def _take_absorbed(self) -> None:
+        while self._absorbed:
+            edit = self._absorbed.popleft()
+            file = self._files.get(edit.slug)
+            if file and file.edit is edit:
+                file.agree(file.judged, edit.document)
+            elif file:  # touched once more since: the next edit has this one as its base
+                file.base, file.agreed = edit.document, _UNKNOWN
+
+    def write(self, documents: Iterable[Document]) -> Mapping[str, JsonObject | None]:
+        self._take_absorbed()
+        for document in documents:
+            file = self._files.setdefault(document.slug, _File())
+            file.wanted = None if document.ended else document.json(self._repo_root)
+            file.waiting = True
+        standing: dict[str, JsonObject | None] = {}
+        for slug, file in [item for item in self._files.items() if item[1].waiting]:
+            if self._try_write(slug, file):
+                standing[slug] = file.base
+                if file.base is None:
+                    del self._files[slug]
+        return standing
+
+    def _try_write(self, slug: str, file: _File) -> bool:
+        """Bring one file up to date where it may be overwritten; tell whether it is."""
+        try:
+            self._write(project.check_name(slug, "the slug"), file)
+        except _Changed:
+            return False
+        except (OSError, DocumentError) as error:
+            problem = Unwritable(slug, _reason(error))
+            if problem != file.unwritten:
+                self._unwritable[slug] = file.unwritten = problem
+            return False
+        file.waiting, file.wanted, file.unwritten = False, None, None
+        return True
+
+    def _write(self, slug: str, file: _File) -> None:
+        signature = self._disk.signature(slug)
+        if signature != file.agreed:
+            self._recognize(slug, file, signature)
+        if file.wanted is None:
+            file.agree(self._disk.replace(slug, None, file.agreed), None)
+        elif file.base is None or not equal(file.base, file.wanted):
+            content = orjson.dumps(file.wanted, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+            file.agree(self._disk.replace(slug, content, file.agreed), file.wanted)
+
+    def _recognize(self, slug: str, file: _File, signature: Signature) -> None:
+        """Agree with a version not seen before if its content is what we know or want; raise `_Changed` if not."""
+        if signature == _ABSENT and file.wanted is None:
+            return file.agree(_ABSENT, None)
+        if signature in (_ABSENT, file.judged):
+            raise _Changed
+        signature, content = self._disk.read(slug)
+        found = _judge(slug, content)
+        for known in (file.wanted, file.base):
+            if isinstance(found, dict) and known is not None and equal(found, known):
+                return file.agree(signature, known)
+        raise _Changed
+
+    def poll(self) -> Sequence[Report]:
+        self._take_absorbed()
+        reports: list[Report] = list(self._unwritable.values())
+        self._unwritable.clear()
+        try:
+            present = self._disk.look()
+        except OSError as error:
+            problem = Invalid("", _reason(error))
+            if problem != self._unlisted:
+                reports.append(problem)
+            self._unlisted = problem
+            return reports
+        self._unlisted = None
+        for slug in sorted(self._files.keys() | present.keys()):
+            file = self._files.setdefault(slug, _File())
+            with contextlib.suppress(_Changed):
+                reports += self._look_at(slug, file, present.get(slug, _ABSENT))
+            if slug not in present and file.base is None and not file.waiting:
+                del self._files[slug]
+        return reports
+
+    def _look_at(self, slug: str, file: _File, signature: Signature) -> Sequence[Report]:
+        if signature in (file.agreed, file.judged):
+            file.doubted = _UNKNOWN
+            return ()
+        try:
+            signature, content = (_ABSENT, b"") if signature == _ABSENT else self._disk.read(slug)
+        except OSError as error:
+            problem = Invalid(_readable(slug), _reason(error))
+            known, file.unread = file.unread, problem
+            return () if problem == known else (problem,)
+        file.unread = None
+        found = _judge(slug, content)
+        if isinstance(found, dict):
+            return self._take_edit(slug, file, signature, found)
+        if signature == file.doubted:
+            return self._believe(slug, file, signature, found)
+        file.doubted = signature
+        return ()
+
+    def _take_edit(self, slug: str, file: _File, signature: Signature, found: JsonObject) -> Sequence[Report]:
+        if file.base is not None and equal(found, file.base):  # touched, or saved as it was
+            file.agree(signature, file.base)
+            return ()
+        file.judged, file.doubted = signature, _UNKNOWN
+        file.edit = Edited(slug, file.base, found)
+        return (file.edit,)
+
+    def _believe(self, slug: str, file: _File, signature: Signature, reason: str | None) -> Sequence[Report]:
+        """Take it as invalid for this reason; as deleted, to be written again, without one."""
+        if reason is not None:
+            file.judged, file.edit = signature, None
+            return (Invalid(_readable(slug), reason),)
+        if file.base is not None and not file.waiting:
+            file.waiting, file.wanted = True, file.base
+        file.agree(signature, None)
+        return ()
+
+
+def _judge(slug: str, content: bytes) -> JsonObject | str | None:
+    """The document that a file's content stands for, why it is none, or None for no content at all."""
+    try:
+        return _parse(slug, content) if content else None
+    except DocumentError as error:
+        return str(error)
+
+
+def _parse(slug: str, content: bytes) -> JsonObject:
+    if len(content) > MAX_FILE_BYTES:
+        raise DocumentError(f"larger than {MAX_FILE_BYTES} bytes")
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise DocumentError(f"not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise DocumentError("not a JSON object")
+    if document.get("slug", slug) != slug:
+        raise DocumentError(f"its slug is {document['slug']!r:.100}, which is not the name of its folder")
+    project.check_name(slug, "the folder's name")
+    project.flatten(document)
+    return document
+
+
+def _reason(error: OSError | DocumentError) -> str:
+    if isinstance(error, DocumentError):
+        return str(error)
+    links = {errno.ELOOP: "a symbolic link", errno.ENOTDIR: "not a folder, or a symbolic link"}
+    text = f"{links[error.errno]} (not followed)" if error.errno in links else error.strerror or str(error)
+    return f"{_readable(error.filename)}: {text}" if isinstance(error.filename, str) else text
+
+
+def _readable(name: str) -> str:
+    """A file's name as text that can be printed: the bytes of a name need not be UTF-8."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+class _DiskFiles:
+    """Below `.automaker/projects`, reached folder by folder so that no symbolic link is followed on the way."""
+
+    def __init__(self, repo_root: Path) -> None:
+        self._repo_root = str(repo_root)
+
+    @contextlib.contextmanager
+    def _folder(self, *names: str, make: bool = False) -> Iterator[int]:
+        with contextlib.ExitStack() as opened:
+            folder = os.open(self._repo_root, os.O_RDONLY | os.O_DIRECTORY)
+            opened.callback(os.close, folder)
+            for name in (*_FOLDERS, *names):
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(name, dir_fd=folder)
+                folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+                opened.callback(os.close, folder)
+            yield folder
+
+    def look(self) -> Mapping[str, Signature]:
+        found: dict[str, Signature] = {}
+        with contextlib.suppress(FileNotFoundError), self._folder() as projects:
+            found = {name: _signature(projects, name) for name in os.listdir(projects)}  # noqa: PTH208  a descriptor, not a path
+        return {name: signature for name, signature in found.items() if signature != _ABSENT}
+
+    def signature(self, slug: str) -> Signature:
+        with contextlib.suppress(FileNotFoundError), self._folder() as projects:
+            return _signature(projects, slug)
+        return _ABSENT
+
+    def read(self, slug: str) -> tuple[Signature, bytes]:
+        try:
+            with self._folder(slug) as folder:
+                with contextlib.suppress(OSError):
+                    os.unlink(_TEMPORARY, dir_fd=folder)  # left by a crash; nobody is writing while we read
+                # Without O_NONBLOCK, opening a named pipe would wait for somebody to write.
+                descriptor = os.open(_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        except FileNotFoundError:
+            raise _Changed from None
+        try:
+            before = os.fstat(descriptor)
+            if not stat.S_ISREG(before.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", _FILE)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+            if _version(os.fstat(descriptor)) != _version(before):
+                raise _Changed
+        finally:
+            os.close(descriptor)
+        return _version(before), content
+
+    def replace(self, slug: str, content: bytes | None, expected: Signature) -> Signature:
+        if content is None:
+            self._remove(slug, expected)
+            return _ABSENT
+        with self._folder(slug, make=True) as folder:
+            try:
+                _unlink(_TEMPORARY, folder)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+                with os.fdopen(os.open(_TEMPORARY, flags, 0o644, dir_fd=folder), "wb") as file:
+                    file.write(content)
+                # Taken before the rename, which keeps it: an edit made right after must not pass for ours.
+                signature = _version(os.stat(_TEMPORARY, dir_fd=folder))
+                _expect(folder, expected)
+                os.replace(_TEMPORARY, _FILE, src_dir_fd=folder, dst_dir_fd=folder)
+            finally:
+                _unlink(_TEMPORARY, folder)
+        return signature
+
+    def _remove(self, slug: str, expected: Signature) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            with self._folder(slug) as folder:
+                _expect(folder, expected)
+                _unlink(_FILE, folder)
+                _unlink(_TEMPORARY, folder)
+            with self._folder() as projects, contextlib.suppress(OSError):  # somebody keeps other files there
+                os.rmdir(slug, dir_fd=projects)
+
+
+def _signature(projects: int, name: str) -> Signature:
+    """The version of one project's file; of the folder's name when that is a symbolic link."""
+    try:
+        folder = os.stat(name, dir_fd=projects, follow_symlinks=False)
+        if stat.S_ISLNK(folder.st_mode):
+            return _version(folder)
+        return _version(os.stat(f"{name}/{_FILE}", dir_fd=projects, follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return _ABSENT
+    except OSError:  # reading it will say why
+        return _UNREADABLE
+
+
+def _version(status: os.stat_result) -> Signature:
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _expect(folder: int, expected: Signature) -> None:
+    try:
+        found = _version(os.stat(_FILE, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        found = _ABSENT
+    if found != expected:
+        raise _Changed
+
+
+def _unlink(name: str, folder: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+
+
+class _MemoryFiles:
+    def __init__(self) -> None:
+        self.contents: dict[str, tuple[Signature, bytes]] = {}
+        self._writes = 0
+
+    def put(self, slug: str, content: bytes | None) -> Signature:
+        if content is None:
+            self.contents.pop(slug, None)
+            return _ABSENT
+        self._writes += 1
+        signature = (self._writes, len(content), 1)
+        self.contents[slug] = (signature, content)
+        return signature
+
+    def look(self) -> Mapping[str, Signature]:
+        return {slug: signature for slug, (signature, _) in self.contents.items()}
+
+    def signature(self, slug: str) -> Signature:
+        return self.look().get(slug, _ABSENT)
+
+    def read(self, slug: str) -> tuple[Signature, bytes]:
+        return self.contents[slug]
+
+    def replace(self, slug: str, content: bytes | None, expected: Signature) -> Signature:
+        if self.signature(slug) != expected:
+            raise _Changed
+        return self.put(slug, content)
