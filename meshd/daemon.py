@@ -1,0 +1,324 @@
+"""The composition root: builds an instance from its configuration, nests its nurseries, owns its drain.
+
+    engine       driver                                      cancelled last
+      edge       API                                         stopped last but one, within a deadline
+        mesh     links, listener                             deadline: the drain's grace
+          tick   heartbeat, TTL, workspace, watchdog         cancelled first
+
+Rules (design, section 3):
+
+- Drain is an input, never a cancellation: the tickers stop, the node says goodbye on every link, the links flush and
+  close (1001), then the API stops, then the store is closed. A second signal skips to the last step.
+- What ends without having been asked to end is a crash, and takes the process with it: systemd starts it anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from random import Random
+from secrets import token_hex
+from typing import NoReturn, Protocol
+
+import orjson
+import trio
+from attrs import define, field, frozen
+
+import meshd
+from meshd import logs
+from meshd.api import server
+from meshd.api.app import create_app
+from meshd.api.instance import Instance
+from meshd.capacity import Sampler, process_memory
+from meshd.config import Loaded
+from meshd.configuration import Configuration
+from meshd.connections import Connections
+from meshd.core.effects import Emit
+from meshd.core.inputs import DrainRequested, HeartbeatDue, Started, TtlDue
+from meshd.core.membership import ttl_check_interval_s
+from meshd.core.node import Node
+from meshd.core.portrait import Birth
+from meshd.driver import Driver
+from meshd.edits import Edits, SetAside
+from meshd.errors import ListenError, StoreError
+from meshd.links import Network
+from meshd.model import Capacity, JsonObject, Now
+from meshd.sockets import bind_socket, bind_unix
+from meshd.store import SqliteStore, Store
+from meshd.systemd import Notifier
+from meshd.websocket import WebSocketNetwork
+from meshd.workspace import DiskWorkspace, Workspace
+
+EX_OK = 0
+EX_OSERR = 71
+EX_IOERR = 74
+
+EDGE_STOPS_WITHIN_S = 3.0
+CLOSE_WITHIN_S = 5.0
+LATE_TICK_S = 5.0  # how late a ticker may be before the watchdog is not fed
+
+_log = logging.getLogger("meshd.daemon")
+_events = logging.getLogger("meshd.event")
+
+
+def system_clock() -> Now:
+    """The boot-time clock, which goes on while the host sleeps and which no one can set; and UTC."""
+    return Now(time.clock_gettime(time.CLOCK_BOOTTIME), time.time_ns() // 1_000_000)
+
+
+@frozen
+class Ports:
+    """Everything an instance touches outside itself."""
+
+    store: Store
+    workspace: Workspace
+    network: Network
+    clock: Callable[[], Now]
+    sample: Callable[[], Capacity]
+    random: Random
+    boot: str
+    emit: Callable[[Emit], None]
+    set_aside: SetAside
+    workspace_poll_s: float = 1.0
+
+
+@define(eq=False)
+class Drain:
+    """The wish to leave: `request` once to drain, again to skip what is left of it."""
+
+    reason: str = ""
+    requested: trio.Event = field(factory=trio.Event)
+    hurried: trio.Event = field(factory=trio.Event)
+
+    def request(self, reason: str) -> None:
+        if self.requested.is_set():
+            self.hurried.set()
+        self.reason = self.reason or reason
+        self.requested.set()
+
+
+class Edge(Protocol):
+    """Something that serves until `stopping` is set, such as the API."""
+
+    async def __call__(self, driver: Driver, stopping: trio.Event, *, task_status: trio.TaskStatus[None]) -> None: ...
+
+
+@define(eq=False)
+class Progress:
+    """When each ticker last came round: systemd's watchdog is fed only while all of them do."""
+
+    _late_at_s: dict[str, float] = field(factory=dict)
+
+    def came_round(self, ticker: str, interval_s: float) -> None:
+        self._late_at_s[ticker] = trio.current_time() + interval_s + LATE_TICK_S
+
+    def is_made(self) -> bool:
+        return trio.current_time() < min(self._late_at_s.values(), default=math.inf)
+
+
+async def live(
+    configuration: Configuration,
+    ports: Ports,
+    drain: Drain,
+    *,
+    edges: Sequence[Edge] = (),
+    notifier: Notifier | None = None,
+    task_status: trio.TaskStatus[Driver] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run one instance until it has drained. `started` hands out the driver when everything is up."""
+    notifier = notifier or Notifier()
+    try:
+        stored = await ports.store.load()
+        node = Node(configuration, Birth(ports.boot, meshd.__version__), stored)
+        driver = Driver(node, ports.store, ports.workspace, ports.clock, ports.emit)
+        connections = Connections(ports.network, driver.put, ports.random)
+        driver.connect(connections)
+        async with trio.open_nursery() as engine:
+            await engine.start(driver.run)
+            async with trio.open_nursery() as edge:
+                stopping = trio.Event()
+                for serve in edges:
+                    await edge.start(serve, driver, stopping)
+                async with trio.open_nursery() as mesh:
+                    # First of all: until a file was looked at, nobody can tell an edit from a file that is behind.
+                    await driver.show(driver.snapshot().documents.values())
+                    if configuration.mesh_enabled:
+                        await mesh.start(connections.run)
+                        await mesh.start(partial(ports.network.serve, connections.accept))
+                    await driver.put(Started())
+                    async with trio.open_nursery() as tick:
+                        _start_tickers(tick, configuration, ports, driver, notifier)
+                        notifier.ready(f"{configuration.protolab.instance_id} serves")
+                        task_status.started(driver)
+                        await drain.requested.wait()
+                        tick.cancel_scope.cancel()
+                    notifier.stopping()
+                    await _say_goodbye(configuration, driver, connections, drain)
+                    mesh.cancel_scope.cancel()
+                stopping.set()
+                edge.cancel_scope.deadline = trio.current_time() + EDGE_STOPS_WITHIN_S
+            await driver.flush()
+            engine.cancel_scope.cancel()
+    finally:
+        with trio.move_on_after(CLOSE_WITHIN_S, shield=True):
+            await ports.store.close()
+
+
+async def _say_goodbye(configuration: Configuration, driver: Driver, connections: Connections, drain: Drain) -> None:
+    """Tell every peer, and wait until the links have flushed and closed, for as long as the grace and signals allow."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_when, drain.hurried, nursery.cancel_scope)
+        nursery.cancel_scope.deadline = trio.current_time() + configuration.drain.grace_ms / 1000
+        await driver.carry_out(DrainRequested(drain.reason))
+        await connections.all_closed()
+        nursery.cancel_scope.cancel()
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+def _start_tickers(
+    tick: trio.Nursery, configuration: Configuration, ports: Ports, driver: Driver, notifier: Notifier
+) -> None:
+    progress = Progress()
+    edits = Edits(ports.workspace, driver, ports.set_aside, configuration.hivemind.peer_ttl_ms / 1000)
+
+    async def beat() -> None:
+        await driver.put(HeartbeatDue(ports.sample()))
+
+    async def check_ttl() -> None:
+        await driver.put(TtlDue())
+
+    hivemind = configuration.hivemind
+    tickers: list[tuple[str, float, Callable[[], Awaitable[None]]]] = [
+        ("workspace", ports.workspace_poll_s, edits.take)
+    ]
+    if configuration.mesh_enabled:
+        tickers.append(("heartbeat", hivemind.heartbeat_interval_ms / 1000, beat))
+        tickers.append(("ttl", ttl_check_interval_s(hivemind.peer_ttl_ms), check_ttl))
+    for name, interval_s, action in tickers:
+        tick.start_soon(_repeat, name, interval_s, action, progress)
+    tick.start_soon(notifier.watchdog, progress.is_made)
+
+
+async def _repeat(name: str, interval_s: float, action: Callable[[], Awaitable[None]], progress: Progress) -> NoReturn:
+    """At once and then every `interval_s`; what takes longer than its interval is not done twice at a time."""
+    due_s = trio.current_time()
+    while True:
+        progress.came_round(name, interval_s)
+        await action()
+        due_s = max(due_s + interval_s, trio.current_time())
+        await trio.sleep_until(due_s)
+
+
+async def _main(configuration: Configuration) -> None:
+    drain = Drain()
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            nursery.start_soon(_drain_on, signals, drain)
+            await _serve(configuration, drain)
+            nursery.cancel_scope.cancel()
+
+
+async def _drain_on(signals: AsyncIterator[int], drain: Drain) -> None:
+    async for number in signals:
+        drain.request(f"{signal.Signals(number).name} received")
+
+
+async def _serve(configuration: Configuration, drain: Drain) -> None:
+    """Bind first, then open the store, then live: what cannot be had is said before anybody is told of us."""
+    protolab = configuration.protolab
+    with ExitStack() as sockets:
+        network: Network = WebSocketNetwork([])
+        if configuration.mesh_enabled:
+            network = WebSocketNetwork(
+                [sockets.enter_context(bind_socket(protolab.sync_bind_addr, protolab.sync_port))]
+            )
+        api_sockets = [sockets.enter_context(bind_socket(configuration.api.bind_addr, configuration.api.port))]
+        if configuration.api.socket:
+            api_sockets.append(sockets.enter_context(bind_unix(configuration.api.socket)))
+        store = await SqliteStore.open(configuration.data_dir, token_hex(4))
+        stored = await store.load()
+        sampler = Sampler()
+        ports = Ports(
+            store=store,
+            workspace=DiskWorkspace(configuration.repo_root, stored.seen),
+            network=network,
+            clock=system_clock,
+            sample=lambda: sampler.sample(configuration.agents.max, 0, 0),
+            random=Random(),
+            boot=token_hex(8),
+            emit=_log_event,
+            set_aside=partial(_set_aside, configuration.data_dir),
+        )
+        api = partial(_serve_api, configuration, api_sockets)
+        await live(configuration, ports, drain, edges=[api], notifier=Notifier.from_environment(os.environ))
+
+
+async def _serve_api(
+    configuration: Configuration,
+    sockets: Sequence[socket.socket],
+    driver: Driver,
+    stopping: trio.Event,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    started_s = trio.current_time()
+    instance = Instance(
+        configuration=configuration,
+        version=meshd.__version__,
+        snapshot=driver.snapshot,
+        submit=driver.submit,
+        utc_ms=lambda: system_clock().utc_ms,
+        uptime_s=lambda: trio.current_time() - started_s,
+        process_memory=process_memory,
+        hostname=socket.gethostname(),
+        api_key=os.environ.get("AUTOMAKER_API_KEY"),
+    )
+    await server.serve(create_app(instance), sockets, stopping.wait, task_status=task_status)
+
+
+async def _set_aside(data_dir: Path, slug: str, document: JsonObject) -> None:
+    """Keep a document that cannot be taken; a name that was never used before."""
+    folder = trio.Path(data_dir / "aside")
+    await folder.mkdir(exist_ok=True)
+    await (folder / f"{slug}.{time.time_ns()}.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+
+
+def _log_event(event: Emit) -> None:
+    _events.info("%s", event.type, extra={"fields": event.payload})
+
+
+def run(loaded: Loaded) -> int:
+    """Run the daemon until it has drained; returns the exit code. What went wrong is on standard error, one line."""
+    configuration = loaded.configuration
+    logs.configure(configuration.log.format, configuration.log.level, os.environ)
+    for warning in loaded.warnings:
+        _log.warning("%s", warning)
+    exit_code = EX_OK
+    try:
+        trio.run(_main, configuration)
+    except* ListenError as group:
+        exit_code = _failed(group, EX_OSERR)
+    except* StoreError as group:
+        exit_code = _failed(group, EX_IOERR)
+    return exit_code
+
+
+def _failed(group: BaseExceptionGroup[Exception], exit_code: int) -> int:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            _failed(error, exit_code)
+        else:
+            _log.error("%s", error)
+    return exit_code

@@ -1,0 +1,192 @@
+"""The engine: the only caller of `Node.step`, and the only place where its effects happen.
+
+Rules (design, section 2, "The seam"):
+
+- Inputs come through one bounded inbox, whoever brings them. Each is stepped by itself, in order, with the clock read
+  once.
+- Effects are performed in order, by one task. What many steps ask to persist goes into one commit (group commit), and
+  only after it do their other effects happen: persist, then send. Steps go on while a commit runs.
+- Workspace files follow last, one write for each document, however often it changed meanwhile. What then stands in a
+  file is persisted with the next commit, so a later document is never on disk without it.
+
+    put -> inbox -> step -> outcomes -> commit -> send, dial, hang up, emit, note, reply -> workspace
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from typing import NoReturn, Protocol
+
+import trio
+from attrs import evolve, frozen
+
+from meshd import wire
+from meshd.core import effects
+from meshd.core.documents import Document
+from meshd.core.effects import Accepted, Effect, Rejected
+from meshd.core.inputs import Command, Input
+from meshd.core.node import Node
+from meshd.core.snapshot import Snapshot
+from meshd.model import Now
+from meshd.store import SaveSeen, Store
+from meshd.workspace import Workspace
+
+INBOX = 256  # inputs waiting for their step: enough to ride out a commit; when full, links are read no further
+OUTCOMES = 256  # steps waiting for a commit: bounds what one group commit has to hold
+BATCH = 256  # steps in one group commit
+
+_log = logging.getLogger("meshd.mesh")
+
+
+class Links(Protocol):
+    """What the driver asks of the connections. None of these wait: a slow link costs itself, nobody else."""
+
+    def send(self, links: Sequence[int], frame: bytes) -> None: ...
+    def dial(self, url: str, delay_s: float) -> None: ...
+    def hang_up(self, link: int, code: int, reason: str) -> None: ...
+
+
+@frozen
+class _Entry:
+    happened: Input
+    done: trio.Event | None = None
+
+
+@frozen
+class _Outcome:
+    effects: list[Effect]
+    done: trio.Event | None
+
+
+class Driver:
+    """Feeds one node and performs what it answers. `emit` hands events to local applications."""
+
+    def __init__(
+        self,
+        node: Node,
+        store: Store,
+        workspace: Workspace,
+        clock: Callable[[], Now],
+        emit: Callable[[effects.Emit], None],
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._workspace = workspace
+        self._clock = clock
+        self._emit = emit
+        self._links: Links | None = None
+        self._inbox, self._inputs = trio.open_memory_channel[_Entry](INBOX)
+        self._outcomes, self._performed = trio.open_memory_channel[_Outcome](OUTCOMES)
+        self._calls: dict[int, list[Accepted | Rejected]] = {}
+        self._numbers = count(1)
+        self._seen: list[SaveSeen] = []
+
+    def connect(self, links: Links) -> None:
+        """Give the driver its links; before `run`."""
+        self._links = links
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Step and perform for ever. Raises `StoreError` when the disk refuses: what was asked for did not happen."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._step)
+            nursery.start_soon(self._perform)
+            task_status.started()
+        raise AssertionError("the driver's tasks never return")
+
+    async def put(self, happened: Input) -> None:
+        """Hand in an input; waits while the inbox is full."""
+        await self._inbox.send(_Entry(happened))
+
+    async def carry_out(self, happened: Input) -> None:
+        """Hand in an input and wait until its effects were performed."""
+        done = trio.Event()
+        await self._inbox.send(_Entry(happened, done))
+        await done.wait()
+
+    async def submit(self, command: Command) -> Accepted | Rejected:
+        """Hand in a command of this host; the answer comes when what it did is on disk."""
+        numbered = evolve(command, command=next(self._numbers))
+        answers = self._calls[numbered.command] = []
+        try:
+            await self.carry_out(numbered)
+        finally:  # the caller may have gone away meanwhile
+            del self._calls[numbered.command]
+        return answers[0]
+
+    def snapshot(self) -> Snapshot:
+        """The node as it is between two steps."""
+        return self._node.snapshot(self._clock())
+
+    async def flush(self) -> None:
+        """Persist what is still to be remembered of the workspace; after the last input, before the store closes."""
+        await self._commit([])
+
+    async def _step(self) -> NoReturn:
+        while True:
+            entry = await self._inputs.receive()
+            answer = self._node.step(entry.happened, self._clock())
+            if answer or entry.done is not None:
+                await self._outcomes.send(_Outcome(answer, entry.done))
+
+    async def _perform(self) -> NoReturn:
+        while True:
+            batch = [await self._performed.receive()]
+            while len(batch) < BATCH:
+                try:
+                    batch.append(self._performed.receive_nowait())
+                except trio.WouldBlock:
+                    break
+            await self._commit(batch)
+            for outcome in batch:
+                for effect in outcome.effects:
+                    self._do(effect)
+                if outcome.done is not None:
+                    outcome.done.set()
+            await self._write_files(batch)
+
+    async def _commit(self, batch: Sequence[_Outcome]) -> None:
+        asked = [
+            effect.record for outcome in batch for effect in outcome.effects if isinstance(effect, effects.Persist)
+        ]
+        if asked or (self._seen and not batch):
+            records = [*self._seen, *asked]
+            self._seen = []
+            await self._store.commit(records)
+
+    def _do(self, effect: Effect) -> None:
+        assert self._links is not None, "connect() comes before run()"
+        match effect:
+            case effects.Send(link, message):
+                self._links.send((link,), wire.encode(message))
+            case effects.Broadcast(links, message):
+                if links:
+                    self._links.send(links, wire.encode(message))
+            case effects.Dial(url, delay_s):
+                self._links.dial(url, delay_s)
+            case effects.HangUp(link, code, reason):
+                self._links.hang_up(link, code, reason)
+            case effects.Emit():
+                self._emit(effect)
+            case effects.Note(level, text, fields):
+                _log.log(level, text, extra={"fields": fields})
+            case effects.Reply(command, outcome):
+                if command in self._calls:
+                    self._calls[command].append(outcome)
+            case effects.Persist() | effects.WriteProject():
+                pass  # done before and after, for the whole batch
+
+    async def _write_files(self, batch: Sequence[_Outcome]) -> None:
+        latest: dict[str, Document] = {}
+        for outcome in batch:
+            for effect in outcome.effects:
+                if isinstance(effect, effects.WriteProject):
+                    latest[effect.document.slug] = effect.document
+        if latest:
+            await self.show(latest.values())
+
+    async def show(self, documents: Iterable[Document]) -> None:
+        """Bring the workspace files of these documents up to date, and those that had to wait."""
+        written = await self._workspace.write(documents)
+        self._seen += [SaveSeen(slug, document) for slug, document in written.items()]

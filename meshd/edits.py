@@ -1,0 +1,79 @@
+"""Edits of project files by hand: from the workspace into the mesh.
+
+Rules (design, sections 4 and 10):
+
+- An edit is what differs from the base, the content that the file last had from us: only that becomes a change.
+- A file that we never wrote is a new project. When the mesh has a project of that name already, the mesh's stands,
+  and the file's content is set aside and reported: it may be of any age.
+- So an instance with an empty store (a new one, or one whose database was lost) does not look at its files before it
+  has compared documents with its primary, or has had no primary for a whole TTL.
+- What is refused stays in its file, is reported, and is part of the next edit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol, TypeAlias
+
+import trio
+
+from meshd.core.documents import Document
+from meshd.core.effects import Accepted, Rejected
+from meshd.core.inputs import Command, PutProject
+from meshd.core.snapshot import Snapshot
+from meshd.model import JsonObject
+from meshd.workspace import Edited, Workspace
+
+SetAside: TypeAlias = Callable[[str, JsonObject], Awaitable[None]]
+"""Keeps a document that cannot be taken; given its slug."""
+
+_log = logging.getLogger("meshd.workspace")
+
+
+class Engine(Protocol):
+    """What the edits need of the driver."""
+
+    def snapshot(self) -> Snapshot: ...
+    async def submit(self, command: Command) -> Accepted | Rejected: ...
+    async def show(self, documents: Iterable[Document]) -> None: ...
+
+
+class Edits:
+    """Takes in what was written by hand; `take` is due once a second."""
+
+    def __init__(self, workspace: Workspace, engine: Engine, set_aside: SetAside, wait_for_primary_s: float) -> None:
+        self._workspace = workspace
+        self._engine = engine
+        self._set_aside = set_aside
+        self._is_held = not engine.snapshot().documents
+        self._held_until_s = trio.current_time() + wait_for_primary_s
+
+    async def take(self) -> None:
+        """Look at every file once, and bring those up to date that had to wait."""
+        if self._is_held and not self._engine.snapshot().synced and trio.current_time() < self._held_until_s:
+            return
+        self._is_held = False
+        for report in await self._workspace.poll():
+            if isinstance(report, Edited):
+                await self._take(report)
+            else:
+                _log.warning("%s", report.reason, extra={"fields": {"slug": report.slug}})
+        await self._engine.show(())
+
+    async def _take(self, edit: Edited) -> None:
+        fields = {"fields": {"slug": edit.slug}}
+        present = self._engine.snapshot().documents.get(edit.slug)
+        if edit.base is None and present and present.ended is None:
+            await self._set_aside(edit.slug, edit.document)
+            self._workspace.absorbed(edit)
+            await self._engine.show([present])
+            _log.warning(
+                "a project.json that meshd did not write was set aside: the mesh has this project", extra=fields
+            )
+            return
+        outcome = await self._engine.submit(PutProject(0, edit.slug, edit.document, base=edit.base))
+        if isinstance(outcome, Rejected):
+            _log.warning("the edit of project.json was not taken: %s", outcome.detail, extra=fields)
+        else:
+            self._workspace.absorbed(edit)

@@ -1,0 +1,199 @@
+"""Real daemons as processes, on loopback addresses of their own: the specification's ports, its configuration."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+from attrs import define, field
+
+REAL_PROJECTS = Path(__file__).parents[3] / "shared" / "data" / "projects"
+START_WITHIN_S = 30.0
+POLL_S = 0.02
+
+SPECIFICATION = """\
+name: protoMaker
+version: '1.0.0'
+
+protolab:
+  enabled: true
+  role: {role}
+  syncPort: 4444
+  syncBindAddr: {address}
+  instanceId: {instance_id}
+  instanceUrl: ws://{address}:4444
+
+instance:
+  name: '{name}'
+  role: {focus}
+  tags: [{tags}]
+
+hivemind:
+  enabled: true
+  heartbeatIntervalMs: {heartbeat_ms}
+  peerTtlMs: {ttl_ms}
+  peers:
+    - ws://{network}.1:4444 # dev-01 (primary, index 0 = highest priority)
+    - ws://{network}.2:4444 # dev-02
+    - ws://{network}.3:4444 # dev-03
+
+workIntake:
+  enabled: true
+  tickIntervalMs: 30000
+  claimTimeoutMs: 1800000
+
+api:
+  bindAddr: {address}
+"""
+
+ROLES = {
+    1: {"role": "primary", "name": "Primary Dev", "focus": "fullstack", "tags": "backend, infra"},
+    2: {"role": "worker", "name": "Worker A", "focus": "frontend", "tags": "docs"},
+    3: {"role": "worker", "name": "Worker B", "focus": "backend", "tags": ""},
+}
+
+
+def own_network() -> str:
+    """Three octets of 127/8 that no other test process uses."""
+    pid = os.getpid()
+    return f"127.{1 + pid % 250}.{1 + pid // 250 % 250}"
+
+
+@define(eq=False)
+class Instance:
+    """One daemon: its folders, its process, its API."""
+
+    number: int
+    network: str
+    folder: Path
+    heartbeat_ms: int = 30_000
+    ttl_ms: int = 120_000
+    process: subprocess.Popen[bytes] | None = None
+    client: httpx.AsyncClient = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.client = httpx.AsyncClient(base_url=f"http://{self.address}:3008", timeout=10)
+        self.repo_root.mkdir(parents=True)
+        values = {**ROLES[self.number], "address": self.address, "network": self.network}
+        values |= {"instance_id": self.name, "heartbeat_ms": str(self.heartbeat_ms), "ttl_ms": str(self.ttl_ms)}
+        self.config_file.write_text(SPECIFICATION.format(**values))
+
+    @property
+    def name(self) -> str:
+        return f"dev-0{self.number}"
+
+    @property
+    def address(self) -> str:
+        return f"{self.network}.{self.number}"
+
+    @property
+    def repo_root(self) -> Path:
+        return self.folder / f"root-of-{self.name}"
+
+    @property
+    def config_file(self) -> Path:
+        return self.repo_root / "proto.config.yaml"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def project_file(self, slug: str) -> Path:
+        return self.repo_root / ".automaker" / "projects" / slug / "project.json"
+
+    async def start(self) -> None:
+        command = [sys.executable, "-m", "meshd", "run", "--config", str(self.config_file)]
+        with self.log_file.open("ab") as log:
+            self.process = await trio.to_thread.run_sync(lambda: subprocess.Popen(command, stderr=log, stdout=log))
+        await until(self.is_ready, START_WITHIN_S)
+
+    async def is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"{self.name} ended: {self.log}"
+        try:
+            return (await self.client.get("/readyz")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    async def stop(self, number: int = signal.SIGTERM, within_s: float = 15.0) -> int:
+        """Send a signal and wait; returns the exit code."""
+        assert self.process is not None
+        process = self.process
+        process.send_signal(number)
+
+        async def ended() -> bool:
+            return process.poll() is not None
+
+        await until(ended, within_s)
+        return int(process.returncode)
+
+    async def get(self, path: str) -> Any:
+        response = await self.client.get(path)
+        response.raise_for_status()
+        return response.json()
+
+    async def sync(self) -> dict[str, Any]:
+        """The `sync` part of the detailed health."""
+        health: dict[str, Any] = await self.get("/api/health/detailed")
+        sync: dict[str, Any] = health["sync"]
+        return sync
+
+    async def online(self) -> set[str]:
+        return {peer["identity"]["instanceId"] for peer in (await self.sync())["onlinePeers"]}
+
+    def resident_bytes(self) -> int:
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found
+        return int(found[1]) * 1024
+
+
+async def until(condition: Callable[[], Awaitable[bool]], within_s: float) -> float:
+    """Wait for a condition; returns how long it took in seconds, fails after `within_s`."""
+    start = trio.current_time()
+    with trio.move_on_after(within_s):
+        while not await condition():
+            await trio.sleep(POLL_S)
+        return trio.current_time() - start
+    raise AssertionError(f"not so within {within_s} s: {condition.__qualname__}")
+
+
+@asynccontextmanager
+async def fleet(
+    folder: Path, *, size: int = 3, heartbeat_ms: int = 30_000, ttl_ms: int = 120_000
+) -> AsyncIterator[list[Instance]]:
+    """Instances that all see each other; killed at the end whatever happened."""
+    instances = [Instance(number, own_network(), folder, heartbeat_ms, ttl_ms) for number in range(1, size + 1)]
+    try:
+        async with trio.open_nursery() as nursery:
+            for instance in instances:
+                nursery.start_soon(instance.start)
+        for instance in instances:
+            others = {other.name for other in instances if other is not instance}
+
+            async def sees_all(instance: Instance = instance, others: set[str] = others) -> bool:
+                return await instance.online() == others
+
+            await until(sees_all, 10)
+        yield instances
+    finally:
+        with trio.move_on_after(10, shield=True):
+            for instance in instances:
+                if instance.process and instance.process.poll() is None:
+                    instance.process.kill()
+                    instance.process.wait()
+                await instance.client.aclose()

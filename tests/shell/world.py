@@ -1,0 +1,161 @@
+"""Whole instances as tasks of one test, on links in memory: the real daemon without disk, sockets and threads."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+
+import trio
+from attrs import define, field
+
+from meshd.configuration import Configuration, Drain, Hivemind, InstanceKeys, Protolab
+from meshd.core.effects import Accepted, Emit, Rejected
+from meshd.core.inputs import PutProject
+from meshd.daemon import Drain as DrainRequest
+from meshd.daemon import Ports, live
+from meshd.driver import Driver
+from meshd.links import MemoryNetwork
+from meshd.model import Capacity, JsonObject, Now, Role, Status
+from meshd.store import MemoryStore
+from meshd.workspace import MemoryWorkspace
+
+EPOCH_MS = 1_800_000_000_000
+
+
+def url(number: int) -> str:
+    return f"ws://10.0.0.{number}:4444"
+
+
+@define(eq=False)
+class Instance:
+    """One instance of a world; `crash` ends it without goodbye, `run` starts it again on what its store kept."""
+
+    number: int
+    world: World
+    store: MemoryStore = field(factory=MemoryStore)
+    workspace: MemoryWorkspace = field(factory=MemoryWorkspace)
+    events: list[Emit] = field(factory=list)
+    kept: list[tuple[str, JsonObject]] = field(factory=list)
+    drain: DrainRequest = field(factory=DrainRequest)
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    boots: int = 0
+    driver: Driver | None = None
+
+    @property
+    def name(self) -> str:
+        return f"dev-0{self.number}"
+
+    @property
+    def url(self) -> str:
+        return url(self.number)
+
+    def configuration(self) -> Configuration:
+        return Configuration(
+            name="protoMaker",
+            repo_root=Path(f"/{self.name}"),
+            protolab=Protolab(
+                enabled=True,
+                role=Role.PRIMARY if self.number == 1 else Role.WORKER,
+                instance_id=self.name,
+                instance_url=self.url,
+            ),
+            instance=InstanceKeys(name=self.name),
+            hivemind=Hivemind(enabled=True, peers=tuple(url(number) for number in range(1, self.world.size + 1))),
+            drain=Drain(),
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        self.boots += 1
+        self.drain = DrainRequest()
+        self.store = MemoryStore(await self.store.load())
+        ports = Ports(
+            store=self.store,
+            workspace=self.workspace,
+            network=self.world.network.host(self.url),
+            clock=self.world.clock,
+            sample=Capacity,
+            random=Random(self.number),
+            boot=f"{self.name}-{self.boots}",
+            emit=self.events.append,
+            set_aside=self.keep,
+            workspace_poll_s=5.0,
+        )
+        with trio.CancelScope() as self.scope:
+            async with trio.open_nursery() as nursery:
+                self.driver = await nursery.start(_live, self.configuration(), ports, self.drain)
+                task_status.started()
+
+    async def keep(self, slug: str, document: JsonObject) -> None:
+        await trio.lowlevel.checkpoint()
+        self.kept.append((slug, document))
+
+    def crash(self) -> None:
+        self.store.crash()
+        self.scope.cancel()
+
+    async def put(self, slug: str, document: JsonObject) -> Accepted | Rejected:
+        assert self.driver is not None
+        return await self.driver.submit(PutProject(0, slug, document))
+
+    def document(self, slug: str) -> JsonObject | None:
+        assert self.driver is not None
+        document = self.driver.snapshot().documents.get(slug)
+        return document.json() if document and document.ended is None else None
+
+    def sees(self) -> dict[str, Status]:
+        """The status of every other instance, as this one sees it."""
+        assert self.driver is not None
+        return {member.instance_id: member.status for member in self.driver.snapshot().members}
+
+    def told(self, kind: str) -> list[Emit]:
+        return [event for event in self.events if event.type == kind]
+
+
+async def _live(
+    configuration: Configuration, ports: Ports, drain: DrainRequest, *, task_status: trio.TaskStatus[Driver]
+) -> None:
+    await live(configuration, ports, drain, task_status=task_status)
+
+
+@define(eq=False)
+class World:
+    """Instances 1 (the primary) to `size` on one network; time is trio's."""
+
+    size: int
+    network: MemoryNetwork = field(factory=MemoryNetwork)
+    instances: list[Instance] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.instances = [Instance(number, self) for number in range(1, self.size + 1)]
+
+    def clock(self) -> Now:
+        return Now(trio.current_time(), EPOCH_MS + round(trio.current_time() * 1000))
+
+    def cut_off(self, instance: Instance) -> None:
+        """Partition one instance from all others, and break its links."""
+        for other in self.instances:
+            if other is not instance:
+                self.network.partition(instance.url, other.url)
+                self.network.cut(instance.url, other.url)
+
+    def reunite(self, instance: Instance) -> None:
+        for other in self.instances:
+            if other is not instance:
+                self.network.heal(instance.url, other.url)
+
+    async def all_see_all(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        names = {instance.name for instance in self.instances}
+        return all(
+            instance.sees() == dict.fromkeys(names - {instance.name}, Status.ALIVE) for instance in self.instances
+        )
+
+
+async def until(condition: Callable[[], Awaitable[bool]], within_s: float) -> float:
+    """Wait in virtual time for a condition; returns how long it took in seconds."""
+    start = trio.current_time()
+    while not await condition():
+        assert trio.current_time() - start < within_s, f"not so within {within_s} virtual seconds"
+        await trio.sleep(0.05)
+    return trio.current_time() - start
