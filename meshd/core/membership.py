@@ -5,7 +5,8 @@ Rules (design, section 6):
 - Liveness is judged on our own monotonic clock only. Any frame of a peer is contact with it; on a worker also the
   primary's word about the others, with the age that the primary states.
 - Silent for the TTL: FAILED, with an alert and an event. Goodbye: LEFT at once, no alert. A link that closed without
-  goodbye: SUSPECT, which still counts as online, until the TTL decides.
+  goodbye: SUSPECT, which still counts as online, until the TTL decides. Between two workers there is no link but the
+  probes of one that looks for the primary; their end means nothing.
 - The time in which we were deaf (the host slept, our loop stalled) is not the others' silence: a check that comes
   more than 3 s late adds its lateness to everybody's last contact.
 - A heartbeat of the boot that said goodbye comes too late and undoes nothing.

@@ -106,7 +106,7 @@ class Node:
 
     def _link_up(self, link: int, address: str, url: str | None, now: Now) -> Iterator[Effect]:
         self._handshake.opened(link, address, url, now)
-        if self._status is Status.DRAINING:
+        if self._is_leaving:
             yield from self._hang_up(link, GOING_AWAY, "draining")
         else:
             yield Send(link, self._portrait.identity(now))
@@ -115,12 +115,13 @@ class Node:
         line = self._handshake.closed(link)
         if line is None:
             return
-        if line.instance_id and not self._handshake.of(line.instance_id):
+        carries_life = self._leadership.is_primary or link == self._leadership.primary_link
+        if line.instance_id and carries_life and not self._handshake.of(line.instance_id) and not self._is_leaving:
             yield Note(Level.INFO, f"link to {line.peer} closed with {code} {reason}".rstrip(), {"peer": line.peer})
             yield from self._membership.link_lost(line.instance_id)
         if link == self._replication.upstream:
             self._replication.detach()
-        if self._status is not Status.DRAINING:
+        if not self._is_leaving:
             yield from self._leadership.link_closed(link, line.url, now)
 
     def _hang_up(self, link: int, code: int, reason: str) -> Iterator[Effect]:
@@ -294,7 +295,7 @@ class Node:
         self._membership.turned.clear()
 
     def _drain(self, reason: str, now: Now) -> Iterator[Effect]:
-        if self._status is Status.DRAINING:
+        if self._is_leaving:
             return
         self._status = Status.DRAINING
         yield Note(Level.INFO, f"draining: {reason}")
@@ -313,6 +314,10 @@ class Node:
         if len(self._noted) < MAX_NOTED:
             self._noted.add((kind, peer))
         yield Note(level, text, {"peer": peer})
+
+    @property
+    def _is_leaving(self) -> bool:
+        return self._status is Status.DRAINING
 
     @property
     def _own_id(self) -> str:
