@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# ASYNC9xx are optional and off by default (naming the others turns them on); ASYNC127 wants another HTTP client.
+ASYNC_OFF := ASYNC9,ASYNC127
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help run test lint types unit lock clean
@@ -20,7 +22,7 @@ test: lint types unit
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/flake8-async meshd tests
+	find meshd tests -name '*.py' | xargs $(BIN)/flake8-async --disable $(ASYNC_OFF)
 
 types: $(VENV)/ready
 	$(BIN)/mypy
