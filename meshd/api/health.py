@@ -1,0 +1,107 @@
+"""Health: is it alive, may work be sent to it, and how is the mesh seen from here.
+
+`sync` in `/api/health/detailed` has the specification's keys in the specification's shapes, and beyond them
+`enabled`, `instanceId`, `term` and `primaryId`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from attrs import frozen
+from quart import Quart, Response
+
+from meshd.api.catalogue import Catalogue, Entry
+from meshd.api.instance import Instance
+from meshd.api.members import capacity_summary, online_peer_json, utc_or_none
+from meshd.api.responses import json_response
+from meshd.core.snapshot import Snapshot
+from meshd.model import Json, JsonObject, Role, Status, utc_text
+
+
+@frozen
+class Health:
+    """The open routes."""
+
+    instance: Instance
+    catalogue: Catalogue
+
+    def add_to(self, app: Quart) -> None:
+        app.add_url_rule("/livez", view_func=self.livez)
+        app.add_url_rule("/readyz", view_func=self.readyz)
+        app.add_url_rule("/api/health", view_func=self.health)
+        app.add_url_rule("/api/health/detailed", view_func=self.detailed)
+
+    async def livez(self) -> Response:
+        return json_response({"status": "ok"})
+
+    async def readyz(self) -> Response:
+        """Ready unless draining: a worker without a primary still serves its own host."""
+        if self.instance.snapshot().status is Status.DRAINING:
+            return json_response({"ready": False, "reason": "draining"}, 503)
+        return json_response({"ready": True})
+
+    async def health(self) -> Response:
+        return json_response({"status": "ok", "timestamp": self._timestamp(), "version": self.instance.version})
+
+    async def detailed(self) -> Response:
+        snapshot = self.instance.snapshot()
+        memory = self.instance.process_memory()
+        return json_response(
+            {
+                "status": "draining" if snapshot.status is Status.DRAINING else "ok",
+                "timestamp": self._timestamp(),
+                "version": self.instance.version,
+                "uptime": round(self.instance.uptime_s(), 3),
+                "memory": {"rss": memory.rss_bytes, "vms": memory.vms_bytes},
+                "dataDir": str(self.instance.configuration.data_dir),
+                "env": _environment(),
+                "sync": await self._sync(snapshot),
+            }
+        )
+
+    def _timestamp(self) -> str:
+        return utc_text(self.instance.utc_ms())
+
+    async def _sync(self, snapshot: Snapshot) -> JsonObject:
+        configuration = self.instance.configuration
+        online = [member for member in snapshot.members if member.status.is_online]
+        listens_as_primary = snapshot.mesh_enabled and snapshot.role is Role.PRIMARY
+        return {
+            "role": snapshot.role,
+            "syncPort": configuration.protolab.sync_port if listens_as_primary else None,
+            "connected": snapshot.connected,
+            "peerCount": len(snapshot.members),
+            "onlinePeers": [online_peer_json(member) for member in online],
+            "isLeader": snapshot.role is Role.PRIMARY,
+            "peerCapacitySummary": capacity_summary(online),
+            "partitionSince": utc_or_none(snapshot.partition_since_ms),
+            "queuedChanges": snapshot.queued_changes,
+            "compactionDiagnostics": _compaction_diagnostics(
+                await self.catalogue.entries(snapshot.documents), configuration.compaction.alert_bytes
+            ),
+            "enabled": snapshot.mesh_enabled,
+            "instanceId": snapshot.instance_id,
+            "term": snapshot.term,
+            "primaryId": snapshot.primary_id,
+        }
+
+
+def _compaction_diagnostics(entries: list[Entry], alert_bytes: int) -> JsonObject:
+    alerts: list[Json] = [
+        {"slug": entry.document.slug, "sizeBytes": entry.size_bytes, "alertBytes": alert_bytes}
+        for entry in entries
+        if entry.size_bytes > alert_bytes
+    ]
+    total_bytes = sum(entry.size_bytes for entry in entries)
+    return {"alertCount": len(alerts), "alerts": alerts, "lastCompaction": None, "totalSizeBytes": total_bytes}
+
+
+def _environment() -> JsonObject:
+    system = os.uname()
+    return {
+        "python": sys.version.partition(" ")[0],
+        "platform": f"{system.sysname} {system.release} {system.machine}",
+        "pid": os.getpid(),
+    }

@@ -1,0 +1,32 @@
+"""What the API is given of the running instance: everything it may ask, and the one thing it may tell."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from attrs import frozen
+
+from meshd.capacity import ProcessMemory
+from meshd.configuration import Configuration
+from meshd.core.effects import Accepted, Rejected
+from meshd.core.inputs import Command
+from meshd.core.snapshot import Snapshot
+
+
+@frozen
+class Instance:
+    """The instance as its API sees it.
+
+    `submit` carries out a command and returns when its outcome is on disk; it is cancelled when the client goes away,
+    and the command may then take effect all the same. `api_key` is a secret: None or "" when there is none.
+    """
+
+    configuration: Configuration
+    version: str
+    snapshot: Callable[[], Snapshot]
+    submit: Callable[[Command], Awaitable[Accepted | Rejected]]
+    utc_ms: Callable[[], int]
+    uptime_s: Callable[[], float]
+    process_memory: Callable[[], ProcessMemory]
+    hostname: str = ""
+    api_key: str | None = None
