@@ -18,7 +18,10 @@ empty and shown as the local repository root (specification, "Path Remapping").
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import TypeAlias
 
 from meshd.errors import DocumentError
@@ -60,7 +63,7 @@ def flatten(document: JsonObject, ranks: Mapping[str, Json] | None = None) -> Fl
     """
     flat: Flat = {}
     known = ranks or {}
-    _check_depth(document, MAX_DEPTH)
+    check_depth(document)
     for key, value in document.items():
         if key == "milestones" and isinstance(value, list):
             flat["milestones"] = []
@@ -71,12 +74,13 @@ def flatten(document: JsonObject, ranks: Mapping[str, Json] | None = None) -> Fl
     return flat
 
 
-def _check_depth(value: Json, levels: int) -> None:
+def check_depth(value: Json, levels: int = MAX_DEPTH) -> None:
+    """Raise `DocumentError` for a value that is nested too deep."""
     if levels < 0:
         raise DocumentError(f"a value is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            _check_depth(inner, levels - 1)
+            check_depth(inner, levels - 1)
 
 
 def _flatten_milestone(milestone: JsonObject, path: str, known: Mapping[str, Json], flat: Flat) -> None:
@@ -93,18 +97,54 @@ def _elements(
     array: list[Json], path: str, key: str, known: Mapping[str, Json], flat: Flat
 ) -> Iterator[tuple[str, JsonObject]]:
     """Enter the elements of a keyed array into `flat` with their ranks, and yield each with its path."""
-    rank = -1.0
+    elements: dict[str, JsonObject] = {}
     for index, element in enumerate(array):
         if not isinstance(element, dict):
             raise DocumentError(f"{path}[{index}] must be an object, not {element!r:.40}")
         name = check_name(element.get(key), f"{path}[{index}].{key}")
         element_path = f"{path}/{_escape(name)}"
-        if element_path in flat:
+        if element_path in elements:
             raise DocumentError(f"{path} holds two elements with {key} {name!r}: each needs its own")
-        earlier = known.get(element_path)
-        rank = earlier if isinstance(earlier, int | float) and earlier > rank else int(rank) + 1
-        flat[element_path] = rank
-        yield element_path, element
+        elements[element_path] = element
+    flat |= _ranked(list(elements), known)
+    yield from elements.items()
+
+
+def _ranked(paths: list[str], known: Mapping[str, Json]) -> dict[str, Json]:
+    """Give each path a rank, so that ranks ascend; as many as possible keep the one they have in `known`."""
+    kept = _longest_ascent([(rank, path) for path in paths if isinstance(rank := known.get(path), int | float)])
+    ranks: dict[str, float] = {path: rank for rank, path in kept}
+    for index, path in enumerate(paths):
+        if path not in ranks:
+            after = next((at for at in range(index + 1, len(paths)) if paths[at] in ranks), None)
+            before = ranks[paths[index - 1]] if index else None
+            upper = None if after is None else ranks[paths[after]]
+            ranks[path] = _between(before, upper, (after or 0) - index)
+    in_order = [(ranks[path], path) for path in paths]
+    if any(one >= other for one, other in pairwise(in_order)):  # no room between two: all are counted anew
+        return {path: index for index, path in enumerate(paths)}
+    return {path: ranks[path] for path in paths}
+
+
+def _between(before: float | None, after: float | None, places: int) -> float:
+    """A rank in a gap that has to hold `places` new ones, at its lower end."""
+    if after is None:
+        return 0 if before is None else math.floor(before) + 1
+    if before is None:
+        return math.ceil(after) - places
+    return before + (after - before) / (places + 1)
+
+
+def _longest_ascent(items: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """The longest ascending subsequence (patience sorting)."""
+    tops: list[tuple[float, str]] = []
+    chains: list[list[tuple[float, str]]] = []
+    for item in items:
+        pile = bisect_left(tops, item)
+        chain = [*(chains[pile - 1] if pile else []), item]
+        tops[pile : pile + 1] = [item]
+        chains[pile : pile + 1] = [chain]
+    return chains[-1] if chains else []
 
 
 def render(flat: Mapping[str, Json], slug: str, repo_root: str = "") -> JsonObject:
@@ -156,6 +196,8 @@ def check_path(path: str) -> str:
     if any(_escape(_unescape(part)) != part for part in parts):
         raise DocumentError(f"the path {path!r:.80} is not escaped as it has to be")
     match parts:
+        case ["slug"] | ["milestones", _, "slug"] | ["milestones", _, "phases", _, "name"]:
+            raise DocumentError(f"no register may rename what its path names: {path!r:.80}")
         case [_]:
             return path
         case ["milestones", milestone, *rest] if len(rest) < 2 or (rest[0] == "phases" and len(rest) <= 3):

@@ -29,7 +29,7 @@ import trio
 from attrs import define, field, frozen
 
 from meshd.core.documents import Change, Document, Kind, Register
-from meshd.core.effects import Record, SaveDocument, SaveOutbox, SaveSeq, TrimOutbox
+from meshd.core.effects import Record, SaveDocument, SaveOutbox, SaveSeq, SaveStoreId, TrimOutbox
 from meshd.core.stored import Stored
 from meshd.errors import StoreError, StoreFullError
 from meshd.model import JsonObject, Stamp
@@ -151,6 +151,7 @@ class _Batch:
     outbox: dict[int, Change] = field(factory=dict)
     seqs: dict[str, int] = field(factory=dict)
     seen: dict[str, JsonObject | None] = field(factory=dict)
+    store_id: str = ""
 
     def add(self, record: Entry) -> None:
         match record:
@@ -168,6 +169,8 @@ class _Batch:
                 self.outbox = {seq: change for seq, change in self.outbox.items() if seq > trimmed}
             case SaveSeq(origin=origin, seq=seq):
                 self.seqs[origin] = seq
+            case SaveStoreId(store_id=store_id):
+                self.store_id = store_id
             case SaveSeen(slug=slug, document=document):
                 self.seen[slug] = document
 
@@ -195,6 +198,8 @@ class _Batch:
             yield "REPLACE INTO outbox VALUES (?, ?)", [(seq, _encode(change)) for seq, change in self.outbox.items()]
         if self.seqs:
             yield "REPLACE INTO seqs VALUES (?, ?)", list(self.seqs.items())
+        if self.store_id:
+            yield "REPLACE INTO meta VALUES ('store_id', ?)", [(self.store_id,)]
         if self.seen:
             standing = [(slug, _text(document)) for slug, document in self.seen.items() if document is not None]
             yield "REPLACE INTO seen VALUES (?, ?)", standing
@@ -395,6 +400,8 @@ class MemoryStore:
                 self._outbox = {seq: change for seq, change in self._outbox.items() if seq > trimmed}
             case SaveSeq(origin=origin, seq=seq):
                 self._seqs[origin] = seq
+            case SaveStoreId(store_id=store_id):
+                self._store_id = store_id
             case SaveSeen(slug=slug, document=document) if document is not None:
                 self._seen[slug] = document
             case SaveSeen(slug=slug):

@@ -133,14 +133,21 @@ def newer_registers(before: Document | None, after: Document) -> dict[str, Regis
 def difference(current: Document, base: JsonObject | None, wanted: JsonObject) -> tuple[JsonObject, tuple[str, ...]]:
     """What a writer who saw `base` (None: the current document) changed by writing `wanted`: fields set, and removed.
 
-    Raises `DocumentError` when either cannot be keyed.
+    Registers of an element that is gone are not shown; when it comes back, what is left of them goes. Raises
+    `DocumentError` when `base` or `wanted` cannot be keyed.
     """
     here = current.flat()
-    seen = here if base is None else project.flatten(base, ranks=here)
+    shown = project.flatten(current.json(), ranks=here)
+    seen = shown if base is None else project.flatten(base, ranks=here)
     new = project.flatten(wanted, ranks=here)
-    fields = {path: value for path, value in new.items() if path not in seen or not equal(seen[path], value)}
-    fields = {path: value for path, value in fields.items() if path not in here or not equal(here[path], value)}
-    return fields, tuple(path for path in seen if path not in new and path in here)
+    edited = {path: value for path, value in new.items() if path not in seen or not equal(seen[path], value)}
+    fields = {path: value for path, value in edited.items() if path not in here or not equal(here[path], value)}
+    left_over = {path for path in here.keys() - shown.keys() - new.keys() if _is_below(path, fields)}
+    return fields, tuple(path for path in here if path not in new and (path in seen or path in left_over))
+
+
+def _is_below(path: str, roots: Mapping[str, Json]) -> bool:
+    return any(path[:end] in roots for end, letter in enumerate(path) if letter == "/")
 
 
 def equal(one: Json, other: Json) -> bool:

@@ -79,7 +79,14 @@ class SaveSeq:
     seq: int
 
 
-Record: TypeAlias = SaveDocument | SaveOutbox | TrimOutbox | SaveSeq
+@frozen
+class SaveStoreId:
+    """Give the store a new name: it turned out to be a restored backup, and is a new origin from here on."""
+
+    store_id: str
+
+
+Record: TypeAlias = SaveDocument | SaveOutbox | TrimOutbox | SaveSeq | SaveStoreId
 
 
 @frozen

@@ -5,7 +5,8 @@ Rules (design, section 7):
 - The role is the one in the configuration. The primary dials nobody; a worker keeps one link to the primary.
 - A worker dials: the primary it knew last, then `peers` in order, never itself. Who is not primary says so in its
   identity and names the primary's URL when it knows it; the worker follows. One dial at a time, and after each
-  round through the list a pause that doubles from 0.5 s to 5 s.
+  round through the list a pause that doubles from 0.5 s to 5 s. A primary that hangs up on us within 5 s may know
+  something that we do not: the pauses go on growing.
 - While a worker has no primary it is partitioned: `partition_since_ms` says since when.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from meshd.configuration import Configuration
 from meshd.core.effects import Dial, Effect
@@ -21,6 +22,15 @@ from meshd.model import Now, Role
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
+
+
+@frozen
+class Partition:
+    """Time without a primary: since when (UTC, for display), and for how long by the monotonic clock."""
+
+    since_ms: int
+    duration_ms: int
+    is_start: bool
 
 
 @define
@@ -33,33 +43,53 @@ class Leadership:
     primary_id: str | None = None
     primary_link: int | None = None
     primary_url: str | None = None
-    partition_since_ms: int | None = None
+    partition_since: Now | None = None
+    _found_s: float = 0.0
     _to_try: list[str] = field(factory=list)
     _tried: set[str] = field(factory=set)
     _dialling: str | None = None
+    _candidate: int | None = None
     _pause_s: float = 0.0
+    _is_leaving: bool = False
 
     @property
     def is_primary(self) -> bool:
         return self.role is Role.PRIMARY
 
+    @property
+    def partition_since_ms(self) -> int | None:
+        return self.partition_since.utc_ms if self.partition_since else None
+
     def begin(self, now: Now) -> Iterator[Effect]:
         """The instance starts: a worker looks for its primary."""
         if not self.is_primary:
-            self.partition_since_ms = now.utc_ms
+            self.partition_since = now
             yield from self._look_on()
+
+    def leave(self) -> None:
+        """The instance drains: nobody is dialled any more."""
+        self._is_leaving = True
 
     def dial_failed(self, url: str) -> Iterator[Effect]:
         """Nobody answered at `url`."""
         self._done_with(url)
         yield from self._look_on()
 
-    def found_primary(self, link: int, instance_id: str, url: str | None) -> int | None:
-        """A link leads to the primary; returns since when (UTC ms) there was none, None when there was one."""
-        since_ms, self.partition_since_ms = self.partition_since_ms, None
+    def dialled(self, link: int, url: str) -> None:
+        """A dial became a link; its identity decides what is next."""
+        if url == self._dialling:
+            self._candidate = link
+
+    def found_primary(self, link: int, instance_id: str, url: str | None, now: Now) -> Partition | None:
+        """A link leads to the primary; returns the partition that ends with it, None when there was none."""
+        partition = None
+        if since := self.partition_since:
+            duration_ms = round((now.mono_s - since.mono_s) * 1000)
+            partition = Partition(since.utc_ms, duration_ms, is_start=self.primary_id is None)
+        self.partition_since, self._found_s = None, now.mono_s
         self.primary_link, self.primary_id, self.primary_url = link, instance_id, url or self.primary_url
-        self._dialling, self._to_try, self._tried, self._pause_s = None, [], set(), 0.0
-        return since_ms
+        self._dialling, self._candidate, self._to_try, self._tried = None, None, [], set()
+        return partition
 
     def redirected(self, dialled_url: str, primary_url: str | None) -> Iterator[Effect]:
         """Who answered at `dialled_url` is not primary, and knows this about who is. Followed once a round."""
@@ -68,21 +98,24 @@ class Leadership:
             self._to_try = [primary_url, *(url for url in self._to_try if url != primary_url)]
         yield from self._look_on()
 
-    def link_closed(self, link: int, url: str | None, now: Now) -> Iterator[Effect]:
-        """A link is gone; `url` is what we dialled for it."""
+    def link_closed(self, link: int, now: Now) -> Iterator[Effect]:
+        """A link is gone: the primary's, one that was to be, or another."""
         if link == self.primary_link:
             self.primary_link = None
-            self.partition_since_ms = now.utc_ms
-        elif url:
-            self._done_with(url)
-        yield from self._look_on()
+            self.partition_since = now
+            if now.mono_s - self._found_s >= LONGEST_PAUSE_S:
+                self._pause_s = 0.0
+            yield from self._look_on()
+        elif link == self._candidate:
+            self._dialling = self._candidate = None
+            yield from self._look_on()
 
     def _done_with(self, url: str) -> None:
         if url == self._dialling:
-            self._dialling = None
+            self._dialling = self._candidate = None
 
     def _look_on(self) -> Iterator[Effect]:
-        if not self.is_primary and self.primary_link is None and self._dialling is None:
+        if not (self.is_primary or self._is_leaving or self.primary_link or self._dialling):
             yield from self._dial_next()
 
     def _dial_next(self) -> Iterator[Effect]:

@@ -3,9 +3,11 @@
 Rules (wire, "Native additions" and close codes; design, section 6):
 
 - The first frame of each side is its identity. A link on which none came within 10 s is closed.
+- Who is refused, or hung up on for another reason, is heard no more.
 - Refused are: another protocol version or another mesh (4406), a clock too far from ours (4420), an original peer
   where those are not wanted (4403), our own instanceId (4409), and the instanceId of a peer that is linked with
-  another boot and alive (4409): two daemons share a name, and the first one keeps it.
+  another boot and alive (4409): two daemons share a name, and the first one keeps it. When the first said goodbye,
+  fell silent or is being hung up on, the newcomer takes over: it is the same daemon, started again.
 - A newer link of the same instance and boot supersedes the older one (4410), so nothing arrives twice for long.
 - Three frames that are no messages, and the link is closed (1002).
 """
@@ -53,6 +55,7 @@ class Line:
     boot: str | None = None
     dialect: Dialect = Dialect.ORIGINAL
     offences: int = 0
+    closing: bool = False
 
     @property
     def peer(self) -> str:
@@ -79,16 +82,22 @@ class Handshake:
     def closed(self, link: int) -> Line | None:
         return self.lines.pop(link, None)
 
-    def judge(self, line: Line, identity: Identity, now: Now) -> Refusal | None:
-        """Whether this peer may stay on this link: None when it may."""
+    def closes(self, link: int) -> None:
+        """We are hanging up: nothing more is heard on this link."""
+        if line := self.lines.get(link):
+            self.lines[link] = evolve(line, closing=True)
+
+    def judge(self, line: Line, identity: Identity, now: Now, *, is_online: bool = True) -> Refusal | None:
+        """Whether this peer may stay on this link: None when it may. `is_online`: a peer of this name is."""
         if line.instance_id not in (None, identity.instance_id):
             return Refusal(PROTOCOL_ERROR, f"this link belongs to {line.instance_id}, not to {identity.instance_id}")
         if identity.instance_id == self.configuration.protolab.instance_id:
             what = "you dialled yourself" if identity.boot == self.boot else "my instanceId is the same as yours"
             return Refusal(DUPLICATE, f"{what}: {identity.instance_id}")
-        if identity.protocol is None:
-            return self._judge_original(identity)
-        return self._judge_native(identity, now) or self._judge_duplicate(line, identity)
+        about_itself = (
+            self._judge_original(identity) if identity.protocol is None else self._judge_native(identity, now)
+        )
+        return about_itself or (self._judge_duplicate(line, identity) if is_online else None)
 
     def _judge_original(self, identity: Identity) -> Refusal | None:
         if self.configuration.hivemind.original_peers == "refuse":
@@ -110,7 +119,7 @@ class Handshake:
 
     def _judge_duplicate(self, line: Line, identity: Identity) -> Refusal | None:
         for other in self.of(identity.instance_id):
-            if other.link != line.link and other.boot not in (None, identity.boot):
+            if other.link != line.link and not other.closing and other.boot not in (None, identity.boot):
                 return Refusal(DUPLICATE, f"{identity.instance_id} is here already, from {other.address}")
         return None
 
@@ -119,9 +128,7 @@ class Handshake:
         superseded = [other for other in self.of(identity.instance_id) if other.link != line.link]
         dialect = Dialect.ORIGINAL if identity.protocol is None else Dialect.NATIVE
         self.lines[line.link] = evolve(line, instance_id=identity.instance_id, boot=identity.boot, dialect=dialect)
-        for other in superseded:
-            self.lines[other.link] = evolve(other, instance_id=None, boot=None)
-        return superseded
+        return [other for other in superseded if not other.closing]
 
     def offended(self, line: Line) -> bool:
         """Count a frame that is no message; True when the link has had enough."""
@@ -133,10 +140,11 @@ class Handshake:
         return [
             line
             for line in self.lines.values()
-            if line.instance_id is None and now.mono_s - line.opened_s >= IDENTITY_WITHIN_S
+            if line.instance_id is None and not line.closing and now.mono_s - line.opened_s >= IDENTITY_WITHIN_S
         ]
 
     def of(self, instance_id: str) -> list[Line]:
+        """All links of an instance, those among them that we are closing."""
         return [line for line in self.lines.values() if line.instance_id == instance_id]
 
     def links(self, dialect: Dialect | None = None, but: int | None = None) -> tuple[int, ...]:
@@ -144,7 +152,7 @@ class Handshake:
         return tuple(
             line.link
             for line in self.lines.values()
-            if line.instance_id and line.link != but and dialect in (None, line.dialect)
+            if line.instance_id and not line.closing and line.link != but and dialect in (None, line.dialect)
         )
 
     @property

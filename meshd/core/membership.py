@@ -34,6 +34,7 @@ class Cause(StrEnum):
     ALIVE = "says it is alive"
     DRAINING = "says it is draining"
     LINK_LOST = "link closed without goodbye"
+    SUSPECTED = "the primary lost its link, and waits"
     SILENCE = "silent for the TTL"
     GOODBYE = "said goodbye"
 
@@ -42,33 +43,38 @@ TRANSITIONS: dict[tuple[Status, Cause], Status] = {
     (Status.ALIVE, Cause.ALIVE): Status.ALIVE,
     (Status.ALIVE, Cause.DRAINING): Status.DRAINING,
     (Status.ALIVE, Cause.LINK_LOST): Status.SUSPECT,
+    (Status.ALIVE, Cause.SUSPECTED): Status.SUSPECT,
     (Status.ALIVE, Cause.SILENCE): Status.FAILED,
     (Status.ALIVE, Cause.GOODBYE): Status.LEFT,
     (Status.SUSPECT, Cause.ALIVE): Status.ALIVE,
     (Status.SUSPECT, Cause.DRAINING): Status.DRAINING,
     (Status.SUSPECT, Cause.LINK_LOST): Status.SUSPECT,
+    (Status.SUSPECT, Cause.SUSPECTED): Status.SUSPECT,
     (Status.SUSPECT, Cause.SILENCE): Status.FAILED,
     (Status.SUSPECT, Cause.GOODBYE): Status.LEFT,
     (Status.DRAINING, Cause.ALIVE): Status.ALIVE,
     (Status.DRAINING, Cause.DRAINING): Status.DRAINING,
     (Status.DRAINING, Cause.LINK_LOST): Status.SUSPECT,
+    (Status.DRAINING, Cause.SUSPECTED): Status.SUSPECT,
     (Status.DRAINING, Cause.SILENCE): Status.FAILED,
     (Status.DRAINING, Cause.GOODBYE): Status.LEFT,
     (Status.LEFT, Cause.ALIVE): Status.ALIVE,
     (Status.LEFT, Cause.DRAINING): Status.DRAINING,
     (Status.LEFT, Cause.LINK_LOST): Status.LEFT,
+    (Status.LEFT, Cause.SUSPECTED): Status.SUSPECT,
     (Status.LEFT, Cause.SILENCE): Status.FAILED,  # by the primary's word only: our own check looks at who is online
     (Status.LEFT, Cause.GOODBYE): Status.LEFT,
     (Status.FAILED, Cause.ALIVE): Status.ALIVE,
     (Status.FAILED, Cause.DRAINING): Status.DRAINING,
     (Status.FAILED, Cause.LINK_LOST): Status.FAILED,
+    (Status.FAILED, Cause.SUSPECTED): Status.SUSPECT,
     (Status.FAILED, Cause.SILENCE): Status.FAILED,
     (Status.FAILED, Cause.GOODBYE): Status.LEFT,
 }
 
 CAUSE_OF_STATUS: dict[Status, Cause] = {
     Status.ALIVE: Cause.ALIVE,
-    Status.SUSPECT: Cause.LINK_LOST,
+    Status.SUSPECT: Cause.SUSPECTED,
     Status.DRAINING: Cause.DRAINING,
     Status.LEFT: Cause.GOODBYE,
     Status.FAILED: Cause.SILENCE,
@@ -134,7 +140,7 @@ class Membership:
         """The primary's word about another member."""
         member = self.members.get(row.instance_id)
         if member is None:
-            if row.status is None:
+            if row.status is None or not self.has_room_for(row.instance_id):
                 return
             member = self._new(row.instance_id, now, Status.LEFT if row.status.is_online else row.status)
         contact_s = max(member.contact_s, now.mono_s - row.age / 1000)
@@ -145,7 +151,7 @@ class Membership:
             known["last_heartbeat_ms"] = row.timestamp
         dialect = Dialect.NATIVE if row.boot or member.boot else Dialect.ORIGINAL
         self._store(
-            evolve(member, contact_s=contact_s, last_seen_ms=now.utc_ms - row.age, dialect=dialect, **known),
+            evolve(member, contact_s=contact_s, last_seen_ms=max(0, now.utc_ms - row.age), dialect=dialect, **known),
         )
         if row.status is not None:
             yield from self._apply(row.instance_id, CAUSE_OF_STATUS[row.status])

@@ -29,8 +29,8 @@ from meshd.core.effects import (
     Reply,
     Send,
 )
-from meshd.core.election import Leadership
-from meshd.core.handshake import GOING_AWAY, PROTOCOL_ERROR, SUPERSEDED, Handshake, Line
+from meshd.core.election import Leadership, Partition
+from meshd.core.handshake import GOING_AWAY, NOT_ALLOWED, PROTOCOL_ERROR, SUPERSEDED, Handshake, Line, Refusal
 from meshd.core.membership import Membership
 from meshd.core.messages import UtcMs
 from meshd.core.portrait import Birth, Portrait
@@ -56,7 +56,11 @@ class Node:
         self._handshake = Handshake(configuration, birth.boot)
         self._membership = Membership(own_id, configuration.hivemind.peer_ttl_ms)
         self._replication = Replication.restored(
-            own_id, stored, max_outbox=configuration.outbox.max_changes, is_hub=role is Role.PRIMARY
+            own_id,
+            stored,
+            spare_store_id=birth.boot[:8],
+            max_outbox=configuration.outbox.max_changes,
+            is_hub=role is Role.PRIMARY,
         )
         self._status = Status.ALIVE
         self._portrait = Portrait(
@@ -106,6 +110,8 @@ class Node:
 
     def _link_up(self, link: int, address: str, url: str | None, now: Now) -> Iterator[Effect]:
         self._handshake.opened(link, address, url, now)
+        if url:
+            self._leadership.dialled(link, url)
         if self._is_leaving:
             yield from self._hang_up(link, GOING_AWAY, "draining")
         else:
@@ -121,11 +127,11 @@ class Node:
             yield from self._membership.link_lost(line.instance_id)
         if link == self._replication.upstream:
             self._replication.detach()
-        if not self._is_leaving:
-            yield from self._leadership.link_closed(link, line.url, now)
+        yield from self._leadership.link_closed(link, now)
 
     def _hang_up(self, link: int, code: int, reason: str) -> Iterator[Effect]:
         """Close a link from our side: its `LinkDown` still comes."""
+        self._handshake.closes(link)
         yield Send(link, messages.Refuse(code, reason))
         yield HangUp(link, code, reason)
 
@@ -138,7 +144,7 @@ class Node:
 
     def _received(self, link: int, message: messages.Message, now: Now) -> Iterator[Effect]:
         line = self._handshake.lines.get(link)
-        if line is None:
+        if line is None or line.closing:
             self._dropped["after-close"] += 1
             return
         if line.instance_id:
@@ -153,8 +159,8 @@ class Node:
                 yield Note(Level.DEBUG, f"ignored a message of type {kind:.40} from {line.peer}", {"peer": line.peer})
             case messages.Refuse(code, reason):
                 yield from self._note_once("refused-us", line.peer, f"{line.peer} refused us with {code}: {reason}")
-            case messages.FeatureEvent():
-                yield from self._feature_event(line, message, now)
+            case messages.FeatureEvent() if line.instance_id or self._takes_originals:
+                yield from self._feature_event(message, now)
             case _ if line.instance_id is None:
                 self._dropped["before-identity"] += 1
             case messages.Heartbeat():
@@ -179,11 +185,11 @@ class Node:
             yield from self._hang_up(line.link, PROTOCOL_ERROR, f"frames that are no messages, the last: {reason:.60}")
 
     def _introduced(self, line: Line, identity: messages.Identity, now: Now) -> Iterator[Effect]:
-        refusal = self._handshake.judge(line, identity, now)
+        member = self._membership.members.get(identity.instance_id)
+        is_online = member is not None and member.status.is_online
+        refusal = self._handshake.judge(line, identity, now, is_online=is_online)
         if refusal is None and not self._membership.has_room_for(identity.instance_id):
-            self._dropped["too-many-members"] += 1
-            yield HangUp(line.link, PROTOCOL_ERROR, "too many members")
-            return
+            refusal = Refusal(NOT_ALLOWED, "there are too many members already")
         if refusal:
             peer = identity.instance_id
             yield from self._note_once("refused", peer, f"refused {peer} from {line.address}: {refusal.reason}")
@@ -209,26 +215,27 @@ class Node:
         """A worker learns who is at the end of a link: its primary, or somebody who may know it."""
         leads = identity.sync_role == Role.PRIMARY or (identity.protocol is None and line.url is not None)
         if leads:
-            is_start = self._leadership.primary_id is None
-            since_ms = self._leadership.found_primary(line.link, identity.instance_id, identity.url or line.url)
-            if since_ms is not None:
-                yield from self._recovered(now.utc_ms - since_ms, since_ms, is_start=is_start)
-            yield from self._replication.attach(line.link)
+            partition = self._leadership.found_primary(line.link, identity.instance_id, identity.url or line.url, now)
+            if partition:
+                yield from self._recovered(partition)
+            if line.dialect is Dialect.NATIVE:
+                yield from self._replication.attach(line.link)
         elif line.url:
+            self._handshake.closes(line.link)
             yield HangUp(line.link, GOING_AWAY, "looking for the primary")
             yield from self._leadership.redirected(line.url, identity.primary_url)
 
-    def _recovered(self, duration_ms: int, since_ms: int, *, is_start: bool) -> Iterator[Effect]:
+    def _recovered(self, partition: Partition) -> Iterator[Effect]:
         """The specification's words for the end of a partition; a start that finds its primary soon is none."""
-        queued = len(self._replication.outbox)
-        if is_start and not queued and duration_ms < self._configuration.hivemind.heartbeat_interval_ms:
+        queued, duration_ms = len(self._replication.outbox), partition.duration_ms
+        if partition.is_start and not queued and duration_ms < self._configuration.hivemind.heartbeat_interval_ms:
             return
         yield Note(Level.INFO, f"Partition recovered after {duration_ms}ms -- replaying {queued} queued changes")
-        yield Note(Level.INFO, f"Partition cleared -- was disconnected since {utc_text(since_ms)}")
+        yield Note(Level.INFO, f"Partition cleared -- was disconnected since {utc_text(partition.since_ms)}")
         payload: JsonObject = {"instanceId": self._own_id, "partitionDurationMs": duration_ms, "replayed": queued}
         yield Emit("sync:partition-recovered", {**payload, "auditedClaims": 0})
 
-    def _feature_event(self, line: Line, event: messages.FeatureEvent, now: Now) -> Iterator[Effect]:
+    def _feature_event(self, event: messages.FeatureEvent, now: Now) -> Iterator[Effect]:
         ours, theirs = self._configuration.name, event.project_name
         if ours and theirs and ours != theirs:
             self._dropped["foreign-project"] += 1
@@ -238,24 +245,21 @@ class Node:
         try:
             command = originals.command(event, self._replication.documents)
         except DocumentError as error:
-            self._dropped["invalid-document"] += 1
-            yield Note(Level.WARNING, f"{event.instance_id} sent what cannot be taken: {error}", {"peer": line.peer})
+            yield from self._not_taken(event, str(error))
             return
         if command is None:
             self._dropped["unknown-event"] += 1
             return
         for effect in self._replication.command(command, self._handshake.links(Dialect.NATIVE), now):
-            if isinstance(effect, Reply):
-                yield from self._judged_original(line, event, effect)
-            else:
+            if not isinstance(effect, Reply):
                 yield effect
+            elif isinstance(effect.outcome, Rejected):  # an original peer waits for no reply
+                yield from self._not_taken(event, effect.outcome.detail)
 
-    def _judged_original(self, line: Line, event: messages.FeatureEvent, reply: Reply) -> Iterator[Effect]:
-        """An original peer waits for no reply; what was refused is noted here."""
-        if isinstance(reply.outcome, Rejected):
-            self._dropped["invalid-document"] += 1
-            text = f"{event.instance_id} sent what cannot be taken: {reply.outcome.detail}"
-            yield Note(Level.WARNING, text, {"peer": line.peer})
+    def _not_taken(self, event: messages.FeatureEvent, reason: str) -> Iterator[Effect]:
+        self._dropped["invalid-document"] += 1
+        text = f"{event.instance_id} sent what cannot be taken: {reason}"
+        yield from self._note_once("invalid-document", event.instance_id, text)
 
     # Membership
 
@@ -298,10 +302,12 @@ class Node:
         if self._is_leaving:
             return
         self._status = Status.DRAINING
+        self._leadership.leave()
         yield Note(Level.INFO, f"draining: {reason}")
         goodbye = messages.Goodbye(self._own_id, UtcMs(now.utc_ms), reason=reason, boot=self._birth.boot)
         yield Broadcast(self._handshake.links(), goodbye)
-        for link in self._handshake.lines:
+        for link in list(self._handshake.lines):
+            self._handshake.closes(link)
             yield HangUp(link, GOING_AWAY, "draining")
 
     def snapshot(self, now: Now) -> Snapshot:
@@ -314,6 +320,11 @@ class Node:
         if len(self._noted) < MAX_NOTED:
             self._noted.add((kind, peer))
         yield Note(level, text, {"peer": peer})
+
+    @property
+    def _takes_originals(self) -> bool:
+        """An original sends what it queued before it says who it is."""
+        return self._configuration.hivemind.original_peers == "allow"
 
     @property
     def _is_leaving(self) -> bool:

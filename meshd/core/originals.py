@@ -3,7 +3,8 @@
 Rules (wire, "Original messages"):
 
 - `project:created` and `project:updated` carry a whole copy that may be older than ours. What it has differently is
-  taken as the peer's edit; keys that we have and it lacks are left alone.
+  taken as the peer's edit; keys that we have and it lacks are left alone. Only `project:created` begins a project
+  anew that was deleted here: an update that comes late does not.
 - `project:deleted` deletes. `projectPath` is a path on the sender's host and is replaced by our own before anything
   else happens (see `meshd.project`); an event is never refused because the paths differ.
 - `feature:*` is local to each instance and is not taken from anybody.
@@ -32,6 +33,8 @@ def command(event: FeatureEvent, documents: Mapping[str, Document]) -> Command |
                 raise DocumentError(f"{event.event_type} without a project")
             slug = check_name(event.payload.get("projectSlug", document.get("slug")), "projectSlug")
             known = documents.get(slug)
+            if known and known.ended and event.event_type == "project:updated":
+                return None
             return PutProject(NO_REPLY, slug, document, base={} if known and known.ended is None else None)
         case "project:deleted":
             return DeleteProject(NO_REPLY, check_name(event.payload.get("projectSlug"), "projectSlug"))

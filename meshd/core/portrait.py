@@ -46,10 +46,14 @@ class Portrait:
     def own_id(self) -> str:
         return self.configuration.protolab.instance_id
 
+    @property
+    def _primary_url(self) -> str | None:
+        leads = self.leadership.is_primary
+        return self.configuration.protolab.instance_url if leads else self.leadership.primary_url
+
     def identity(self, now: Now) -> messages.Identity:
         keys = self.configuration.instance
         url = self.configuration.protolab.instance_url
-        leads = self.leadership.is_primary
         return messages.Identity(
             self.own_id,
             UtcMs(now.utc_ms),
@@ -64,7 +68,7 @@ class Portrait:
             store=self.replication.store_id,
             term=self.leadership.term,
             sync_role=self.leadership.role,
-            primary_url=url if leads else self.leadership.primary_url,
+            primary_url=self._primary_url,
             hive=self.handshake.hive,
             peers_hash=self.handshake.peers_hash,
             version=self.birth.version,
@@ -111,7 +115,7 @@ class Portrait:
             status=status,
             connected=is_enabled and (leadership.is_primary or leadership.primary_link is not None),
             primary_id=self.own_id if leadership.is_primary else leadership.primary_id,
-            primary_url=leadership.primary_url,
+            primary_url=self._primary_url,
             partition_since_ms=leadership.partition_since_ms,
             queued_changes=len(replication.outbox),
             synced=replication.synced,

@@ -6,6 +6,8 @@ Rules (design, section 5):
   stays in the outbox until the primary has acknowledged it; acknowledgements are cumulative. A primary has nobody to
   ask: its changes go to every link.
 - The primary takes a change, stores it, acknowledges it and relays it to every other native link.
+- An origin is an instance and its store. When the mesh has seen later changes of our store than we have made, it was
+  restored from a backup: it takes a new name, and what is queued goes out again under it.
 - Receivers keep the last seq per origin: a replay has no second effect. A gap means that something was missed: it is
   counted, and an exchange fetches it.
 - Exchange: the side that lacks a primary's word (the worker, on link up) sends the digests of its documents; the
@@ -19,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from meshd import project
 from meshd.core import documents
@@ -38,6 +40,7 @@ from meshd.core.effects import (
     SaveDocument,
     SaveOutbox,
     SaveSeq,
+    SaveStoreId,
     Send,
     TrimOutbox,
     WriteProject,
@@ -61,6 +64,7 @@ class Replication:
 
     instance_id: str
     store_id: str
+    spare_store_id: str
     max_outbox: int
     clock: Clock
     documents: dict[str, Document] = field(factory=dict)
@@ -74,7 +78,9 @@ class Replication:
     _sent_seq: int = 0
 
     @classmethod
-    def restored(cls, instance_id: str, stored: Stored, *, max_outbox: int, is_hub: bool) -> Replication:
+    def restored(
+        cls, instance_id: str, stored: Stored, *, spare_store_id: str, max_outbox: int, is_hub: bool
+    ) -> Replication:
         """The state as it was on disk; `is_hub` when there is no primary above this instance."""
         clock = Clock(instance_id)
         for document in stored.documents.values():
@@ -82,18 +88,19 @@ class Replication:
                 clock.observe(stamp)
         for change in stored.outbox:
             clock.observe(change.stamp)
-        outbox = {change.seq: change for change in stored.outbox}
+        outbox = {} if is_hub else {change.seq: change for change in stored.outbox}
         last_seq = stored.seqs.get(f"{instance_id}.{stored.store_id}", 0)
         return cls(
             instance_id,
             stored.store_id,
+            spare_store_id,
             max_outbox,
             clock,
             dict(stored.documents),
             outbox,
             dict(stored.seqs),
             is_hub=is_hub,
-            acked_seq=stored.outbox[0].seq - 1 if stored.outbox else last_seq,
+            acked_seq=next(iter(outbox), last_seq + 1) - 1,
         )
 
     @property
@@ -194,8 +201,8 @@ class Replication:
             return
         for seq in range(self._acked_seq + 1, ack.seq + 1):
             self.outbox.pop(seq, None)
-        self._acked_seq = ack.seq
-        self._sent_seq = max(self._sent_seq, ack.seq)
+        self._acked_seq = next(iter(self.outbox), self.last_seq + 1) - 1
+        self._sent_seq = max(self._sent_seq, self._acked_seq)
         yield Persist(TrimOutbox(ack.seq))
         yield from self._pump()
 
@@ -238,6 +245,23 @@ class Replication:
             if origin != self.origin and seq > self.seqs.get(origin, 0):
                 self.seqs[origin] = seq
                 yield Persist(SaveSeq(origin, seq))
+        if digest.answer and digest.seqs.get(self.origin, 0) > self.last_seq:
+            yield from self._begin_anew()
+
+    def _begin_anew(self) -> Iterator[Effect]:
+        """Our store is a restored backup: under its old name the mesh has seen more than we remember."""
+        yield Note(Level.WARNING, "the database was restored from a backup: it takes a new name", {"was": self.origin})
+        queued = list(self.outbox.values())
+        yield Persist(TrimOutbox(self.last_seq))
+        self.store_id = self.spare_store_id
+        yield Persist(SaveStoreId(self.store_id))
+        self.outbox = {seq: evolve(change, origin=self.origin, seq=seq) for seq, change in enumerate(queued, start=1)}
+        self._acked_seq = self._sent_seq = 0
+        self.seqs[self.origin] = len(queued)
+        yield Persist(SaveSeq(self.origin, len(queued)))
+        for change in self.outbox.values():
+            yield Persist(SaveOutbox(change))
+        yield from self._pump()
 
     def states(self, message: Documents, relay: tuple[int, ...]) -> Iterator[Effect]:
         """Documents that the other side has and we lack, or have differently: merged, and passed on by a hub."""
@@ -309,6 +333,7 @@ def _edited(command: Command, current: Document) -> tuple[Kind, JsonObject, tupl
             wanted: Json = command.document
             base = command.base
         case PatchProject():
+            project.check_depth(command.patch)
             wanted, base = documents.merge_patch(current.json(), command.patch), None
     if not isinstance(wanted, dict):
         raise DocumentError("a merge patch of a project must be an object")
