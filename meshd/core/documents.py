@@ -82,6 +82,25 @@ class Document:
         return project.render(self.flat(), self.slug, repo_root)
 
 
+@frozen
+class Conflict:
+    """A write that lost: `value` (None and `gone` for a removal) was to stand at `path` of a life, and does not.
+
+    `path` is "" when a whole document lost to a later life of its slug; `value` is then that document. `stamp` is the
+    loser's, `winner` the one that stands. `id` is the same on every host.
+    """
+
+    id: str
+    slug: str
+    life: Stamp
+    path: str
+    stamp: Stamp
+    winner: Stamp
+    found_ms: int
+    value: Json = None
+    gone: bool = False
+
+
 def fragment(change: Change) -> Document:
     """The document that knows nothing but this change."""
     if change.kind is Kind.DELETED:

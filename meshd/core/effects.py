@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-from meshd.core.documents import Change, Document, Register
+from meshd.core.documents import Change, Conflict, Document, Register
 from meshd.core.messages import Message
 from meshd.model import JsonObject, Stamp
 
@@ -44,6 +44,19 @@ class HangUp:
     link: int
     code: int
     reason: str
+
+
+@frozen
+class Emit:
+    """What local applications see: `project:updated`, `sync:peer-unreachable`, ...
+
+    The node gives each its `id`, dense and kept over restarts, and its time; modules leave both out.
+    """
+
+    type: str
+    payload: JsonObject
+    id: int = field(default=0, eq=False)
+    utc_ms: int = field(default=0, eq=False)
 
 
 @frozen
@@ -86,7 +99,71 @@ class SaveStoreId:
     store_id: str
 
 
-Record: TypeAlias = SaveDocument | SaveOutbox | TrimOutbox | SaveSeq | SaveStoreId
+@frozen
+class DropOutbox:
+    """Forget these own changes: later ones have overwritten all they wrote."""
+
+    seqs: tuple[int, ...]
+
+
+@frozen
+class ForgetDocument:
+    """Let go of a deleted document's tombstone."""
+
+    slug: str
+
+
+@frozen
+class SaveConflict:
+    """Keep a write that lost a conflict."""
+
+    conflict: Conflict
+
+
+@frozen
+class DropConflict:
+    """A conflict was settled, or is too old to keep."""
+
+    id: str
+
+
+@frozen
+class SaveSettings:
+    """Settings of one scope, `shared` or `local`: all of them, they are small."""
+
+    scope: str
+    revision: int
+    values: JsonObject
+
+
+@frozen
+class SaveEvent:
+    """Keep an event for applications that come back later."""
+
+    event: Emit
+
+
+@frozen
+class TrimEvents:
+    """Forget the events below `id`."""
+
+    id: int
+
+
+Record: TypeAlias = (
+    SaveDocument
+    | SaveOutbox
+    | TrimOutbox
+    | DropOutbox
+    | SaveSeq
+    | SaveStoreId
+    | ForgetDocument
+    | SaveConflict
+    | DropConflict
+    | SaveSettings
+    | SaveEvent
+    | TrimEvents
+)
 
 
 @frozen
@@ -99,14 +176,6 @@ class WriteProject:
     """Bring the workspace file of a document up to date; an ended document's file goes."""
 
     document: Document
-
-
-@frozen
-class Emit:
-    """What local applications see: `project:updated`, `sync:peer-unreachable`, ..."""
-
-    type: str
-    payload: JsonObject
 
 
 class Level(IntEnum):

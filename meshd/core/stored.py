@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from meshd.core.documents import Change, Document
+from meshd.core.documents import Change, Conflict, Document
+from meshd.core.effects import Emit
 from meshd.model import JsonObject
 
 
@@ -14,7 +15,9 @@ class Stored:
 
     `store_id` was made together with the database. `documents` holds ended ones too. `outbox` is in the order of
     `seq`. `seqs` is the last sequence number taken from each origin. `seen` is the content of each workspace file
-    when it and its document last agreed: the base against which an edit by hand is compared.
+    when it and its document last agreed: the base against which an edit by hand is compared. `conflicts` are in the
+    order in which they were found. `settings` holds revision and values by scope (`shared`, `local`). `events` are the
+    latest, in the order of their ids.
     """
 
     store_id: str
@@ -22,3 +25,6 @@ class Stored:
     outbox: tuple[Change, ...] = ()
     seqs: dict[str, int] = field(factory=dict)
     seen: dict[str, JsonObject] = field(factory=dict)
+    conflicts: tuple[Conflict, ...] = ()
+    settings: dict[str, tuple[int, JsonObject]] = field(factory=dict)
+    events: tuple[Emit, ...] = ()
