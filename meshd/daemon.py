@@ -49,10 +49,11 @@ from meshd.core.portrait import Birth
 from meshd.driver import Driver
 from meshd.edits import Edits, SetAside
 from meshd.errors import ListenError, StoreError
+from meshd.events import EventStream
 from meshd.links import Network
 from meshd.model import Capacity, JsonObject, Now
 from meshd.sockets import bind_socket, bind_unix
-from meshd.store import SqliteStore, Store
+from meshd.store import Disk, SqliteStore, Store
 from meshd.systemd import Notifier
 from meshd.websocket import WebSocketNetwork
 from meshd.workspace import DiskWorkspace, Workspace
@@ -249,6 +250,7 @@ async def _serve(configuration: Configuration, drain: Drain) -> None:
             api_sockets.append(sockets.enter_context(bind_unix(configuration.api.socket)))
         store = await SqliteStore.open(configuration.data_dir, token_hex(4))
         stored = await store.load()
+        events = EventStream(stored.events)
         sampler = Sampler()
         ports = Ports(
             store=store,
@@ -258,16 +260,18 @@ async def _serve(configuration: Configuration, drain: Drain) -> None:
             sample=lambda: sampler.sample(configuration.agents.max, 0, 0),
             random=Random(),
             boot=token_hex(8),
-            emit=_log_event,
+            emit=partial(_tell, events),
             set_aside=partial(_set_aside, configuration.data_dir),
         )
-        api = partial(_serve_api, configuration, api_sockets)
+        api = partial(_serve_api, configuration, api_sockets, store.disk, events)
         await live(configuration, ports, drain, edges=[api], notifier=Notifier.from_environment(os.environ))
 
 
 async def _serve_api(
     configuration: Configuration,
     sockets: Sequence[socket.socket],
+    disk: Callable[[], Disk],
+    events: EventStream,
     driver: Driver,
     stopping: trio.Event,
     *,
@@ -282,10 +286,17 @@ async def _serve_api(
         utc_ms=lambda: system_clock().utc_ms,
         uptime_s=lambda: trio.current_time() - started_s,
         process_memory=process_memory,
+        disk=disk,
         hostname=socket.gethostname(),
         api_key=os.environ.get("AUTOMAKER_API_KEY"),
+        events=events,
     )
-    await server.serve(create_app(instance), sockets, stopping.wait, task_status=task_status)
+
+    async def stop() -> None:
+        await stopping.wait()
+        events.close()  # whoever reads the stream would keep the server from ending
+
+    await server.serve(create_app(instance), sockets, stop, task_status=task_status)
 
 
 async def _set_aside(data_dir: Path, slug: str, document: JsonObject) -> None:
@@ -295,8 +306,9 @@ async def _set_aside(data_dir: Path, slug: str, document: JsonObject) -> None:
     await (folder / f"{slug}.{time.time_ns()}.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
-def _log_event(event: Emit) -> None:
-    _events.info("%s", event.type, extra={"fields": event.payload})
+def _tell(events: EventStream, event: Emit) -> None:
+    events.append(event)
+    _events.info("%s", event.type, extra={"fields": {**event.payload, "eventId": event.id}})
 
 
 def run(loaded: Loaded) -> int:

@@ -6,6 +6,8 @@ Rules (design, section 2, "The seam"):
   once.
 - Effects are performed in order, by one task. What many steps ask to persist goes into one commit (group commit), and
   only after it do their other effects happen: persist, then send. Steps go on while a commit runs.
+- When only the disk's reserve is left, a command of this host is refused before it is stepped. What peers send goes
+  on; when the disk has no room for that either, the process ends: nothing is acknowledged that is not on disk.
 - Workspace files follow last, one write for each document, however often it changed meanwhile. What then stands in a
   file is persisted with the next commit, so a later document is never on disk without it.
 
@@ -26,7 +28,7 @@ from meshd import wire
 from meshd.core import effects
 from meshd.core.documents import Document
 from meshd.core.effects import Accepted, Effect, Rejected
-from meshd.core.inputs import Command, Input
+from meshd.core.inputs import Command, Input, SettingsCommand
 from meshd.core.node import Node
 from meshd.core.snapshot import Snapshot
 from meshd.model import Now
@@ -105,8 +107,11 @@ class Driver:
         await self._inbox.send(_Entry(happened, done))
         await done.wait()
 
-    async def submit(self, command: Command) -> Accepted | Rejected:
+    async def submit(self, command: Command | SettingsCommand) -> Accepted | Rejected:
         """Hand in a command of this host; the answer comes when what it did is on disk."""
+        disk = self._store.disk()
+        if disk.is_full:
+            return Rejected("disk-full", f"{disk}: make room, and try again")
         numbered = evolve(command, command=next(self._numbers))
         answers = self._calls[numbered.command] = []
         try:

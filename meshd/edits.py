@@ -7,7 +7,8 @@ Rules (design, sections 4 and 10):
   and the file's content is set aside and reported: it may be of any age.
 - So an instance with an empty store (a new one, or one whose database was lost) does not look at its files before it
   has compared documents with its primary, or has had no primary for a whole TTL.
-- What is refused stays in its file, is reported, and is part of the next edit.
+- What is refused stays in its file, is reported, and is part of the next edit. What there was no room for is tried
+  again until there is.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from meshd.workspace import Edited, Workspace
 
 SetAside: TypeAlias = Callable[[str, JsonObject], Awaitable[None]]
 """Keeps a document that cannot be taken; given its slug."""
+
+_NO_ROOM = {"disk-full", "outbox-full"}
 
 _log = logging.getLogger("meshd.workspace")
 
@@ -48,20 +51,27 @@ class Edits:
         self._set_aside = set_aside
         self._is_held = not engine.snapshot().documents
         self._held_until_s = trio.current_time() + wait_for_primary_s
+        self._without_room: dict[str, Edited] = {}
 
     async def take(self) -> None:
         """Look at every file once, and bring those up to date that had to wait."""
         if self._is_held and not self._engine.snapshot().synced and trio.current_time() < self._held_until_s:
             return
         self._is_held = False
-        for report in await self._workspace.poll():
+        reports = await self._workspace.poll()
+        newer = {report.slug for report in reports if isinstance(report, Edited)}
+        again, self._without_room = self._without_room, {}
+        for edit in again.values():
+            if edit.slug not in newer:
+                await self._take(edit, is_new=False)
+        for report in reports:
             if isinstance(report, Edited):
                 await self._take(report)
             else:
                 _log.warning("%s", report.reason, extra={"fields": {"slug": report.slug}})
         await self._engine.show(())
 
-    async def _take(self, edit: Edited) -> None:
+    async def _take(self, edit: Edited, *, is_new: bool = True) -> None:
         fields = {"fields": {"slug": edit.slug}}
         present = self._engine.snapshot().documents.get(edit.slug)
         if edit.base is None and present and present.ended is None:
@@ -74,6 +84,10 @@ class Edits:
             return
         outcome = await self._engine.submit(PutProject(0, edit.slug, edit.document, base=edit.base))
         if isinstance(outcome, Rejected):
+            if outcome.code in _NO_ROOM:
+                self._without_room[edit.slug] = edit
+                if not is_new:
+                    return
             _log.warning("the edit of project.json was not taken: %s", outcome.detail, extra=fields)
         else:
             self._workspace.absorbed(edit)

@@ -75,6 +75,10 @@ class StoreFullError(StoreError):
     """The disk is full: what was asked for did not happen, and may be asked for again when there is room."""
 
 
+class StoreDamagedError(StoreError):
+    """The database is not what was written into it. It is set aside; the instance refills from the mesh."""
+
+
 class ListenError(MeshdError):
     """A port or socket that should be listened on is not to be had: one line, and the daemon does not start."""
 

@@ -30,6 +30,7 @@ from meshd.model import Json, JsonObject
 Flat: TypeAlias = "dict[str, Json]"
 
 MAX_NAME_BYTES = 200
+RESERVED = "@"  # first character of a slug that no project may have
 MAX_DEPTH = 64  # levels in one value: far more than a person writes, and less than any parser on the way refuses
 
 _PROJECT_ORDER = ("slug", "title", "goal", "status", "priority", "projectPath", "milestones")
@@ -52,6 +53,19 @@ def check_name(name: object, what: str) -> str:
         raise DocumentError(f"{what} is {size_bytes} bytes long, at most {MAX_NAME_BYTES} are allowed: {name[:40]}...")
     if name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
         raise DocumentError(f"{what} must not start with a dot or hold a separator or control character: {name!r}")
+    return name
+
+
+def is_reserved(slug: str) -> bool:
+    """Whether a slug is meshd's own: such documents are shared like projects, and are none."""
+    return slug.startswith(RESERVED)
+
+
+def check_slug(slug: object, what: str) -> str:
+    """Like `check_name`, for the slug that somebody gives a project: refuses reserved ones too."""
+    name = check_name(slug, what)
+    if is_reserved(name):
+        raise DocumentError(f"{what} must not start with {RESERVED}, which is kept for meshd's own: {name!r}")
     return name
 
 

@@ -269,6 +269,11 @@ def _last_seq(origin: str, value: Json) -> int:
     return seq
 
 
+def _base(path: str, value: Json) -> Stamp:
+    check_path(path)
+    return _stamp(value, None)
+
+
 # What may hold several. A fault within notes where it is, and the rest is not looked at.
 
 
@@ -348,8 +353,12 @@ _BY_NAME: dict[str, _Reader] = {
     "seq": _seq,
     "seqs": _mapping(_last_seq),
     "payload": _json_object,
+    "settings": _json_object,
     "fields": _mapping(_field),
     "removed": _array(_path),
+    "bases": _mapping(_base),
+    "path": _path,
+    "value": lambda value, _: _json(value),
     "registers": _mapping(_register),
 }
 _BY_TYPE: dict[Any, _Reader] = {

@@ -12,6 +12,8 @@ Rules:
 - Deleting a file is no deletion of the project: it is written again. An empty file counts as deleted.
 - What looks invalid or deleted is believed only when the next poll finds it the same: it may be half saved.
 - No symbolic link below the repository root is followed.
+- The list of categories is the array in `<repoRoot>/.automaker/categories.json`, under the same rules. Other documents
+  of meshd's own have no file.
 
 What the caller owes: what `write` returned belongs into the store's next commit, at the latest with the next change
 of that document; and `write` of all documents comes before anything else after a start. An edit made while nobody
@@ -23,9 +25,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, Self, TypeAlias
 
@@ -34,22 +35,20 @@ import trio
 from attrs import define, frozen
 
 from meshd import project
+from meshd.core import categories
 from meshd.core.documents import Document, equal
 from meshd.errors import DocumentError
-from meshd.model import JsonObject
-
-MAX_FILE_BYTES = 8 * 1024 * 1024  # a project document is some ten KiB; this bounds what one edit can make us read
-
-_FILE = "project.json"
-_TEMPORARY = ".project.json.meshd"  # one name: a daemon writes one file at a time, and finds what a crash left
-_FOLDERS = (".automaker", "projects")
-
-Signature: TypeAlias = tuple[int, int, int]
-"""A version of a file: mtime in ns, size, inode."""
-
-_ABSENT: Signature = (0, 0, 0)
-_UNKNOWN: Signature = (-1, -1, -1)
-_UNREADABLE: Signature = (-2, -2, -2)
+from meshd.model import Json, JsonObject
+from meshd.workspace_files import (
+    ABSENT,
+    MAX_FILE_BYTES,
+    UNKNOWN,
+    Changed,
+    DiskFiles,
+    Files,
+    MemoryFiles,
+    Signature,
+)
 
 
 @frozen
@@ -100,7 +99,7 @@ class DiskWorkspace:
     """The files on disk, worked on by one thread at a time; `seen` is what they last held as the store knows it."""
 
     def __init__(self, repo_root: Path, seen: Mapping[str, JsonObject]) -> None:
-        self._view = _View(_DiskFiles(repo_root), str(repo_root), seen)
+        self._view = _View(DiskFiles(repo_root), str(repo_root), seen)
         self._one_thread = trio.CapacityLimiter(1)
 
     async def write(self, documents: Iterable[Document]) -> Mapping[str, JsonObject | None]:
@@ -122,7 +121,7 @@ class MemoryWorkspace:
     def __init__(
         self, repo_root: str = "/memory", seen: Mapping[str, JsonObject] | None = None, before: Self | None = None
     ) -> None:
-        self._files: _MemoryFiles = before._files if before else _MemoryFiles()
+        self._files: MemoryFiles = before._files if before else MemoryFiles()
         self._view = _View(self._files, repo_root, seen or {})
 
     async def write(self, documents: Iterable[Document]) -> Mapping[str, JsonObject | None]:
@@ -154,9 +153,9 @@ class _File:
     """
 
     base: JsonObject | None = None
-    agreed: Signature = _ABSENT
-    judged: Signature = _UNKNOWN
-    doubted: Signature = _UNKNOWN
+    agreed: Signature = ABSENT
+    judged: Signature = UNKNOWN
+    doubted: Signature = UNKNOWN
     edit: Edited | None = None
     waiting: bool = False
     wanted: JsonObject | None = None  # what shall stand there, when `waiting`; None: no file
@@ -165,34 +164,17 @@ class _File:
 
     def agree(self, signature: Signature, content: JsonObject | None) -> None:
         self.agreed, self.base = signature, content
-        self.judged = self.doubted = _UNKNOWN
+        self.judged = self.doubted = UNKNOWN
         self.edit = None
-
-
-class _Changed(Exception):  # noqa: N818  a race, not an error
-    """A file is not the version that it was expected to be."""
-
-
-class _Files(Protocol):
-    """The few things the view asks of a disk. A slug is a folder's name, whatever it holds.
-
-    `look` finds every project file there is. `read` gives not much more than is allowed. `replace` overwrites the
-    version `expected` and returns the new one; without content it removes. All raise OSError, the last two `_Changed`.
-    """
-
-    def look(self) -> Mapping[str, Signature]: ...
-    def signature(self, slug: str) -> Signature: ...
-    def read(self, slug: str) -> tuple[Signature, bytes]: ...
-    def replace(self, slug: str, content: bytes | None, expected: Signature) -> Signature: ...
 
 
 class _View:
     """The rules above, over any files; one call at a time, but for `absorbed`."""
 
-    def __init__(self, disk: _Files, repo_root: str, seen: Mapping[str, JsonObject]) -> None:
+    def __init__(self, disk: Files, repo_root: str, seen: Mapping[str, JsonObject]) -> None:
         self._disk = disk
         self._repo_root = repo_root
-        self._files = {slug: _File(content, _UNKNOWN) for slug, content in seen.items()}
+        self._files = {slug: _File(content, UNKNOWN) for slug, content in seen.items()}
         self._absorbed: deque[Edited] = deque()  # crosses threads; each reported edit enters it at most once
         self._unwritable: dict[str, Unwritable] = {}  # for the next poll, by slug
         self._unlisted: Invalid | None = None
@@ -207,13 +189,15 @@ class _View:
             if file and file.edit is edit:
                 file.agree(file.judged, edit.document)
             elif file:  # touched once more since: the next edit has this one as its base
-                file.base, file.agreed = edit.document, _UNKNOWN
+                file.base, file.agreed = edit.document, UNKNOWN
 
     def write(self, documents: Iterable[Document]) -> Mapping[str, JsonObject | None]:
         self._take_absorbed()
         for document in documents:
+            if project.is_reserved(document.slug) and document.slug != categories.SLUG:
+                continue
             file = self._files.setdefault(document.slug, _File())
-            file.wanted = None if document.ended else document.json(self._repo_root)
+            file.wanted = None if document.ended else _shown(document, self._repo_root)
             file.waiting = True
         standing: dict[str, JsonObject | None] = {}
         for slug, file in [item for item in self._files.items() if item[1].waiting]:
@@ -227,7 +211,7 @@ class _View:
         """Bring one file up to date where it may be overwritten; tell whether it is."""
         try:
             self._write(project.check_name(slug, "the slug"), file)
-        except _Changed:
+        except Changed:
             return False
         except (OSError, DocumentError) as error:
             problem = Unwritable(slug, _reason(error))
@@ -244,21 +228,21 @@ class _View:
         if file.wanted is None:
             file.agree(self._disk.replace(slug, None, file.agreed), None)
         elif file.base is None or not equal(file.base, file.wanted):
-            content = orjson.dumps(file.wanted, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+            content = _content(slug, file.wanted)
             file.agree(self._disk.replace(slug, content, file.agreed), file.wanted)
 
     def _recognize(self, slug: str, file: _File, signature: Signature) -> None:
-        """Agree with a version not seen before if its content is what we know or want; raise `_Changed` if not."""
-        if signature == _ABSENT and file.wanted is None:
-            return file.agree(_ABSENT, None)
-        if signature in (_ABSENT, file.judged):
-            raise _Changed
+        """Agree with a version not seen before if its content is what we know or want; raise `Changed` if not."""
+        if signature == ABSENT and file.wanted is None:
+            return file.agree(ABSENT, None)
+        if signature in (ABSENT, file.judged):
+            raise Changed
         signature, content = self._disk.read(slug)
         found = _judge(slug, content)
         for known in (file.wanted, file.base):
             if isinstance(found, dict) and known is not None and equal(found, known):
                 return file.agree(signature, known)
-        raise _Changed
+        raise Changed
 
     def poll(self) -> Sequence[Report]:
         self._take_absorbed()
@@ -275,18 +259,18 @@ class _View:
         self._unlisted = None
         for slug in sorted(self._files.keys() | present.keys()):
             file = self._files.setdefault(slug, _File())
-            with contextlib.suppress(_Changed):
-                reports += self._look_at(slug, file, present.get(slug, _ABSENT))
+            with contextlib.suppress(Changed):
+                reports += self._look_at(slug, file, present.get(slug, ABSENT))
             if slug not in present and file.base is None and not file.waiting:
                 del self._files[slug]
         return reports
 
     def _look_at(self, slug: str, file: _File, signature: Signature) -> Sequence[Report]:
         if signature in (file.agreed, file.judged):
-            file.doubted = _UNKNOWN
+            file.doubted = UNKNOWN
             return ()
         try:
-            signature, content = (_ABSENT, b"") if signature == _ABSENT else self._disk.read(slug)
+            signature, content = (ABSENT, b"") if signature == ABSENT else self._disk.read(slug)
         except OSError as error:
             problem = Invalid(_readable(slug), _reason(error))
             known, file.unread = file.unread, problem
@@ -304,7 +288,7 @@ class _View:
         if file.base is not None and equal(found, file.base):  # touched, or saved as it was
             file.agree(signature, file.base)
             return ()
-        file.judged, file.doubted = signature, _UNKNOWN
+        file.judged, file.doubted = signature, UNKNOWN
         file.edit = Edited(slug, file.base, found)
         return (file.edit,)
 
@@ -317,6 +301,18 @@ class _View:
             file.waiting, file.wanted = True, file.base
         file.agree(signature, None)
         return ()
+
+
+def _shown(document: Document, repo_root: str) -> JsonObject:
+    """The document that a file is to stand for."""
+    if document.slug == categories.SLUG:
+        return categories.wanted(categories.listed(document))
+    return document.json(repo_root)
+
+
+def _content(slug: str, document: JsonObject) -> bytes:
+    value: Json = categories.listed_in(document) if slug == categories.SLUG else document
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def _judge(slug: str, content: bytes) -> JsonObject | str | None:
@@ -334,11 +330,14 @@ def _parse(slug: str, content: bytes) -> JsonObject:
         document = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise DocumentError(f"not JSON: {error}") from error
+    if slug == categories.SLUG:
+        document = categories.wanted(document)
     if not isinstance(document, dict):
         raise DocumentError("not a JSON object")
     if document.get("slug", slug) != slug:
         raise DocumentError(f"its slug is {document['slug']!r:.100}, which is not the name of its folder")
-    project.check_name(slug, "the folder's name")
+    if slug != categories.SLUG:
+        project.check_slug(slug, "the folder's name")
     project.flatten(document)
     return document
 
@@ -354,142 +353,3 @@ def _reason(error: OSError | DocumentError) -> str:
 def _readable(name: str) -> str:
     """A file's name as text that can be printed: the bytes of a name need not be UTF-8."""
     return os.fsencode(name).decode(errors="replace")
-
-
-class _DiskFiles:
-    """Below `.automaker/projects`, reached folder by folder so that no symbolic link is followed on the way."""
-
-    def __init__(self, repo_root: Path) -> None:
-        self._repo_root = str(repo_root)
-
-    @contextlib.contextmanager
-    def _folder(self, *names: str, make: bool = False) -> Iterator[int]:
-        with contextlib.ExitStack() as opened:
-            folder = os.open(self._repo_root, os.O_RDONLY | os.O_DIRECTORY)
-            opened.callback(os.close, folder)
-            for name in (*_FOLDERS, *names):
-                if make:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(name, dir_fd=folder)
-                folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-                opened.callback(os.close, folder)
-            yield folder
-
-    def look(self) -> Mapping[str, Signature]:
-        found: dict[str, Signature] = {}
-        with contextlib.suppress(FileNotFoundError), self._folder() as projects:
-            found = {name: _signature(projects, name) for name in os.listdir(projects)}  # noqa: PTH208  a descriptor, not a path
-        return {name: signature for name, signature in found.items() if signature != _ABSENT}
-
-    def signature(self, slug: str) -> Signature:
-        with contextlib.suppress(FileNotFoundError), self._folder() as projects:
-            return _signature(projects, slug)
-        return _ABSENT
-
-    def read(self, slug: str) -> tuple[Signature, bytes]:
-        try:
-            with self._folder(slug) as folder:
-                with contextlib.suppress(OSError):
-                    os.unlink(_TEMPORARY, dir_fd=folder)  # left by a crash; nobody is writing while we read
-                # Without O_NONBLOCK, opening a named pipe would wait for somebody to write.
-                descriptor = os.open(_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-        except FileNotFoundError:
-            raise _Changed from None
-        try:
-            before = os.fstat(descriptor)
-            if not stat.S_ISREG(before.st_mode):
-                raise OSError(errno.EINVAL, "not a regular file", _FILE)
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                content = file.read(MAX_FILE_BYTES + 1)
-            if _version(os.fstat(descriptor)) != _version(before):
-                raise _Changed
-        finally:
-            os.close(descriptor)
-        return _version(before), content
-
-    def replace(self, slug: str, content: bytes | None, expected: Signature) -> Signature:
-        if content is None:
-            self._remove(slug, expected)
-            return _ABSENT
-        with self._folder(slug, make=True) as folder:
-            try:
-                _unlink(_TEMPORARY, folder)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-                with os.fdopen(os.open(_TEMPORARY, flags, 0o644, dir_fd=folder), "wb") as file:
-                    file.write(content)
-                # Taken before the rename, which keeps it: an edit made right after must not pass for ours.
-                signature = _version(os.stat(_TEMPORARY, dir_fd=folder))
-                _expect(folder, expected)
-                os.replace(_TEMPORARY, _FILE, src_dir_fd=folder, dst_dir_fd=folder)
-            finally:
-                _unlink(_TEMPORARY, folder)
-        return signature
-
-    def _remove(self, slug: str, expected: Signature) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            with self._folder(slug) as folder:
-                _expect(folder, expected)
-                _unlink(_FILE, folder)
-                _unlink(_TEMPORARY, folder)
-            with self._folder() as projects, contextlib.suppress(OSError):  # somebody keeps other files there
-                os.rmdir(slug, dir_fd=projects)
-
-
-def _signature(projects: int, name: str) -> Signature:
-    """The version of one project's file; of the folder's name when that is a symbolic link."""
-    try:
-        folder = os.stat(name, dir_fd=projects, follow_symlinks=False)
-        if stat.S_ISLNK(folder.st_mode):
-            return _version(folder)
-        return _version(os.stat(f"{name}/{_FILE}", dir_fd=projects, follow_symlinks=False))
-    except (FileNotFoundError, NotADirectoryError):
-        return _ABSENT
-    except OSError:  # reading it will say why
-        return _UNREADABLE
-
-
-def _version(status: os.stat_result) -> Signature:
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _expect(folder: int, expected: Signature) -> None:
-    try:
-        found = _version(os.stat(_FILE, dir_fd=folder, follow_symlinks=False))
-    except FileNotFoundError:
-        found = _ABSENT
-    if found != expected:
-        raise _Changed
-
-
-def _unlink(name: str, folder: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=folder)
-
-
-class _MemoryFiles:
-    def __init__(self) -> None:
-        self.contents: dict[str, tuple[Signature, bytes]] = {}
-        self._writes = 0
-
-    def put(self, slug: str, content: bytes | None) -> Signature:
-        if content is None:
-            self.contents.pop(slug, None)
-            return _ABSENT
-        self._writes += 1
-        signature = (self._writes, len(content), 1)
-        self.contents[slug] = (signature, content)
-        return signature
-
-    def look(self) -> Mapping[str, Signature]:
-        return {slug: signature for slug, (signature, _) in self.contents.items()}
-
-    def signature(self, slug: str) -> Signature:
-        return self.look().get(slug, _ABSENT)
-
-    def read(self, slug: str) -> tuple[Signature, bytes]:
-        return self.contents[slug]
-
-    def replace(self, slug: str, content: bytes | None, expected: Signature) -> Signature:
-        if self.signature(slug) != expected:
-            raise _Changed
-        return self.put(slug, content)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sqlite3
-import stat
 import subprocess
 import sys
 import tempfile
@@ -20,12 +18,27 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshd.core.documents import Change, Document, Kind, Register
-from meshd.core.effects import SaveDocument, SaveOutbox, SaveSeq, TrimOutbox
+from meshd.core.documents import Change, Conflict, Document, Kind, Register
+from meshd.core.effects import (
+    DropConflict,
+    DropOutbox,
+    Emit,
+    ForgetDocument,
+    SaveConflict,
+    SaveDocument,
+    SaveEvent,
+    SaveOutbox,
+    SaveSeq,
+    SaveSettings,
+    SaveStoreId,
+    TrimEvents,
+    TrimOutbox,
+)
 from meshd.core.stored import Stored
-from meshd.errors import StoreError, StoreFullError
+from meshd.errors import StoreError
 from meshd.model import Stamp
-from meshd.store import DATABASE, Entry, MemoryStore, SaveSeen, SqliteStore, Store, migrate
+from meshd.store import DATABASE, Entry, MemoryStore, SaveSeen, SqliteStore, Store
+from meshd.store_rows import EVENTS_READ
 
 LIFE = Stamp(1, 0, "dev-01")
 LATER = Stamp(2, 7, "dev.02.example")
@@ -37,6 +50,14 @@ def saved(path: str, value: str, slug: str = "site") -> SaveDocument:
 
 def change(seq: int) -> Change:
     return Change("dev-01.abc", seq, LATER, "site", LIFE, Kind.UPDATED, {"title": f"no. {seq}"}, ("goal",))
+
+
+def lost(name: str, value: str = "lost") -> Conflict:
+    return Conflict(name, "site", LIFE, "title", Stamp(1, 5, "dev-03"), LATER, 1_700_000_000_000, value)
+
+
+def told(number: int, type_: str = "project:updated") -> Emit:
+    return Emit(type_, {"slug": f"no. {number}"}, number, 1_700_000_000_000 + number)
 
 
 # Two ways to open a store again after it was closed: each test below runs with both.
@@ -101,6 +122,61 @@ async def test_an_acknowledged_change_leaves_the_outbox_and_a_forgotten_file_is_
     await store.close()
 
 
+async def test_changes_that_were_overwritten_leave_the_outbox_one_by_one(reopen: Reopen) -> None:
+    store = await reopen(None)
+    await store.commit([SaveOutbox(change(seq)) for seq in (1, 2, 3, 4)])
+    await store.commit([SaveOutbox(change(5)), DropOutbox((1, 3, 5, 99))])
+    assert (await store.load()).outbox == (change(2), change(4))
+    await store.close()
+
+
+async def test_a_forgotten_document_leaves_nothing_behind_and_may_come_again(reopen: Reopen) -> None:
+    store = await reopen(None)
+    await store.commit([saved("title", "x"), saved("title", "x", "other")])
+    await store.commit([ForgetDocument("site"), ForgetDocument("unknown")])
+    assert (await store.load()).documents.keys() == {"other"}
+    await store.commit([ForgetDocument("other"), saved("goal", "y", "other")])
+    assert (await store.load()).documents["other"].registers == {"goal": Register(LATER, "y")}
+    await store.close()
+
+
+async def test_conflicts_are_kept_in_the_order_they_were_found_until_they_are_settled(reopen: Reopen) -> None:
+    store = await reopen(None)
+    removal = evolve(lost("c"), value=None, gone=True)
+    null = evolve(lost("d"), value=None)
+    await store.commit([SaveConflict(lost("b")), SaveConflict(lost("a")), SaveConflict(removal), SaveConflict(null)])
+    await store.commit([DropConflict("a"), DropConflict("unknown"), SaveConflict(lost("b", "found again"))])
+    await store.close()
+    store = await reopen(store)
+    assert (await store.load()).conflicts == (lost("b", "found again"), removal, null)
+    await store.close()
+
+
+async def test_settings_of_each_scope_are_replaced_whole(reopen: Reopen) -> None:
+    store = await reopen(None)
+    await store.commit([SaveSettings("shared", 1, {"a": 1, "b": None}), SaveSettings("local", 4, {"c": [1]})])
+    await store.commit([SaveSettings("shared", 2, {"a": 2})])
+    assert (await store.load()).settings == {"shared": (2, {"a": 2}), "local": (4, {"c": [1]})}
+    await store.close()
+
+
+async def test_events_come_back_with_their_ids_and_times_in_order(reopen: Reopen) -> None:
+    store = await reopen(None)
+    await store.commit([SaveEvent(told(2)), SaveEvent(told(1)), SaveEvent(told(3, "sync:peer-left"))])
+    await store.commit([SaveEvent(told(4)), TrimEvents(2)])
+    await store.close()
+    store = await reopen(store)
+    assert repr((await store.load()).events) == repr((told(2), told(3, "sync:peer-left"), told(4)))
+    await store.close()
+
+
+async def test_of_very_many_events_the_latest_are_read(reopen: Reopen) -> None:
+    store = await reopen(None)
+    await store.commit([SaveEvent(told(number)) for number in range(1, EVENTS_READ + 11)])
+    assert [event.id for event in (await store.load()).events] == list(range(11, EVENTS_READ + 11))
+    await store.close()
+
+
 async def test_nothing_is_committed_after_close(reopen: Reopen) -> None:
     store = await reopen(None)
     await store.close()
@@ -134,6 +210,18 @@ slugs = st.sampled_from(["site", "пример", "a b"])
 stamps = st.builds(Stamp, st.integers(0, 2**53), st.integers(0, 9), st.sampled_from(["dev-01", "a.b.c"]))
 registers = st.builds(Register, stamps, json_values) | st.builds(Register, stamps, gone=st.sampled_from([True]))
 paths = st.sampled_from(["title", "goal", "milestones/m~1/title"])
+objects = st.dictionaries(st.sampled_from("ab"), json_values, max_size=2)
+conflicts = st.builds(
+    lambda register, **fields: Conflict(**fields, value=register.value, gone=register.gone),
+    registers,
+    id=st.sampled_from("abc"),
+    slug=slugs,
+    life=stamps,
+    path=paths | st.just(""),
+    stamp=stamps,
+    winner=stamps,
+    found_ms=st.integers(0, 2**53),
+)
 records = st.one_of(
     st.builds(
         SaveDocument, slugs, stamps, st.none() | stamps, st.dictionaries(paths, registers, max_size=3), st.booleans()
@@ -145,6 +233,16 @@ records = st.one_of(
         st.dictionaries(paths, json_values, max_size=2),
     ),
     st.builds(TrimOutbox, st.integers(0, 6)),
+    st.builds(DropOutbox, st.lists(st.integers(1, 6), max_size=3).map(tuple)),
+    st.builds(ForgetDocument, slugs),
+    st.builds(SaveStoreId, st.sampled_from(["one", "two"])),
+    st.builds(SaveSettings, st.sampled_from(["shared", "local"]), st.integers(0, 9), objects),
+    st.builds(
+        SaveEvent, st.builds(Emit, st.sampled_from(["a:b", "c:d"]), objects, st.integers(1, 6), st.integers(0, 2**53))
+    ),
+    st.builds(TrimEvents, st.integers(0, 7)),
+    st.builds(SaveConflict, conflicts),
+    st.builds(DropConflict, st.sampled_from("abc")),
     st.builds(SaveSeq, st.sampled_from(["dev-01.abc", "dev-02.def"]), st.integers(0, 2**53)),
     st.builds(SaveSeen, slugs, st.none() | st.dictionaries(st.text("xyz", max_size=2), json_values, max_size=2)),
 )
@@ -175,7 +273,11 @@ def in_order(stored: Stored) -> Stored:
         for slug, document in sorted(stored.documents.items())
     }
     return evolve(
-        stored, documents=documents, seqs=dict(sorted(stored.seqs.items())), seen=dict(sorted(stored.seen.items()))
+        stored,
+        documents=documents,
+        seqs=dict(sorted(stored.seqs.items())),
+        seen=dict(sorted(stored.seen.items())),
+        settings=dict(sorted(stored.settings.items())),
     )
 
 
@@ -283,93 +385,3 @@ async def test_a_commit_that_has_begun_ends_although_it_is_cancelled(tmp_path: P
     assert ended.is_set()
     assert (await store.load()).seqs == {"dev-01.abc": 1}
     await store.close()
-
-
-async def test_files_are_for_the_owner_alone(tmp_path: Path) -> None:
-    data_dir = tmp_path / "new" / "data"
-    store = await SqliteStore.open(data_dir, "new-id")
-    await store.commit([SaveSeq("dev-01.abc", 1)])
-    assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(file.stat().st_mode) for file in data_dir.iterdir()} == {0o600}
-    await store.close()
-
-
-async def test_a_second_daemon_is_told_who_has_the_data_dir(tmp_path: Path) -> None:
-    store = await SqliteStore.open(tmp_path, "new-id")
-    with pytest.raises(StoreError, match=rf"{tmp_path} is already in use by pid {os.getpid()}"):
-        await SqliteStore.open(tmp_path, "new-id")
-    await store.close()
-    await (await SqliteStore.open(tmp_path, "new-id")).close()
-
-
-async def test_a_damaged_database_is_named_and_its_lock_given_back(tmp_path: Path) -> None:
-    (tmp_path / DATABASE).write_bytes(b"this is not a database" * 100)
-    for _ in range(2):
-        with pytest.raises(StoreError, match=rf"{DATABASE} is damaged .* out of the way and start again"):
-            await SqliteStore.open(tmp_path, "new-id")
-
-
-@pytest.mark.parametrize(
-    "sql", ["UPDATE registers SET value = '{\"half'", "UPDATE documents SET life = 'x'", "DELETE FROM meta"]
-)
-async def test_damage_inside_the_database_is_found_when_it_is_read(tmp_path: Path, sql: str) -> None:
-    store = await SqliteStore.open(tmp_path, "new-id")
-    await store.commit([saved("title", "x")])
-    with contextlib.closing(sqlite3.connect(tmp_path / DATABASE)) as somebody, somebody:
-        somebody.execute(sql)
-    with pytest.raises(StoreError, match=f"{DATABASE} is damaged"):
-        await store.load()
-    await store.close()
-
-
-async def test_a_full_disk_refuses_the_commit_whole_and_recovers(tmp_path: Path) -> None:
-    store = await SqliteStore.open(tmp_path, "new-id")
-    (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
-    store._connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(StoreFullError, match=rf"{DATABASE}: the disk is full"):
-        await store.commit([SaveSeq("dev-01.abc", 1), saved("title", "x" * 100_000)])
-    store._connection.execute("PRAGMA max_page_count = 100000")
-    await store.commit([saved("title", "y")])
-    stored = await store.load()
-    assert stored.documents["site"].registers == {"title": Register(LATER, "y")}
-    assert stored.seqs == {}
-    await store.close()
-
-
-async def test_a_data_dir_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"file/data cannot be used: .*Not a directory"):
-        await SqliteStore.open(tmp_path / "file" / "data", "new-id")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-async def test_a_data_dir_that_is_read_only_is_one_clear_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match=r"cannot be used: .*Permission denied"):
-        await SqliteStore.open(tmp_path, "new-id")
-    tmp_path.chmod(0o700)
-
-
-async def test_a_database_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    await (await SqliteStore.open(tmp_path, "new-id")).close()
-    with contextlib.closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="newer meshd \\(schema 99, this one knows 1\\)"):
-        await SqliteStore.open(tmp_path, "new-id")
-
-
-def test_a_database_of_an_older_schema_is_copied_then_migrated(tmp_path: Path) -> None:
-    file = tmp_path / DATABASE
-    first, second = ["CREATE TABLE a (x)", "INSERT INTO a VALUES (1)"], ["ALTER TABLE a ADD COLUMN y"]
-    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        migrate(connection, file, [first])
-        assert [file] == list(tmp_path.iterdir())  # nothing to copy in a new one
-        migrate(connection, file, [first, second])
-        assert connection.execute("SELECT x, y FROM a").fetchall() == [(1, None)]
-        with pytest.raises(sqlite3.OperationalError):
-            migrate(connection, file, [first, second, ["INSERT INTO a VALUES (2, 2)", "no such statement"]])
-        assert connection.execute("SELECT x, y FROM a").fetchall() == [(1, None)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-    with contextlib.closing(sqlite3.connect(tmp_path / f"{DATABASE}.v1")) as copy:
-        assert copy.execute("SELECT * FROM a").fetchall() == [(1,)]
-        assert copy.execute("PRAGMA user_version").fetchone() == (1,)

@@ -32,6 +32,7 @@ from meshd.core.messages import (
     Presence,
     PresenceRow,
     Refuse,
+    SettingsEvent,
     UtcMs,
 )
 from meshd.errors import DocumentError, LocalProtocolError
@@ -202,6 +203,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Digest: st.builds(Digest, tables(NAMES, TEXTS), st.booleans(), tables(ORIGINS, SEQS)),
     Documents: st.builds(Documents, several(STATES)),
     FeatureEvent: st.builds(FeatureEvent, NAMES, TEXTS, OBJECTS, TIMES, maybe(TEXTS)),
+    SettingsEvent: st.builds(SettingsEvent, NAMES, OBJECTS, TIMES, maybe(COUNTS)),
     Refuse: st.builds(Refuse, COUNTS, TEXTS),
 }
 
@@ -473,7 +475,7 @@ def test_what_is_not_unicode_or_not_json_is_malformed(value: str) -> None:
     assert message.reason.startswith("not JSON: ")
 
 
-@pytest.mark.parametrize("name", ["registry_sync", "settings_event", "promote", "claim", "", "Identity", "malformed"])
+@pytest.mark.parametrize("name", ["registry_sync", "promote", "claim", "", "Identity", "malformed"])
 def test_other_types_are_ignored(name: str) -> None:
     assert decode(f'{{"type":"{name}","instanceId":5}}') == Ignored(name)
 

@@ -6,11 +6,15 @@ from quart_trio import QuartTrio
 
 from meshd.api.access import Access, own_hosts
 from meshd.api.catalogue import Catalogue
+from meshd.api.categories import Categories
+from meshd.api.conflicts import Conflicts
+from meshd.api.events import Events
 from meshd.api.health import Health
 from meshd.api.hivemind import Hivemind
 from meshd.api.instance import Instance
 from meshd.api.problems import Problems
 from meshd.api.projects import Projects
+from meshd.api.settings import Settings
 
 MAX_BODY_BYTES = 2 * 1024 * 1024  # the largest document known has 32 KB; peers take frames of 4 MiB
 BODY_WITHIN_S = 30  # for the whole body: a slow line takes it, a client that drips bytes does not keep its place
@@ -29,4 +33,8 @@ def create_app(instance: Instance) -> QuartTrio:
     Health(instance, catalogue).add_to(app)
     Hivemind(instance).add_to(app)
     Projects(instance, catalogue).add_to(app)
+    Categories(instance).add_to(app)
+    Events(instance).add_to(app)
+    Conflicts(instance).add_to(app)
+    Settings(instance).add_to(app)
     return app

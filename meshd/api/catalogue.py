@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 
 from meshd.core.documents import Document
 from meshd.model import Json
+from meshd.project import is_reserved
 
 
 @frozen
@@ -32,9 +33,9 @@ class Catalogue:
     _entries: dict[str, Entry] = field(factory=dict)
 
     async def entries(self, documents: Mapping[str, Document]) -> list[Entry]:
-        """The living ones among `documents`, by slug. Others get their turn while many are read."""
+        """The living projects among `documents`, by slug. Others get their turn while many are read."""
         entries: dict[str, Entry] = {}
-        for slug in sorted(slug for slug, document in documents.items() if document.ended is None):
+        for slug in sorted(slug for slug, document in documents.items() if _is_project(document)):
             entry = self._entries.get(slug)
             if entry is None or entry.document.digest != documents[slug].digest:
                 entry = _entry(documents[slug], self.repo_root)
@@ -42,6 +43,10 @@ class Catalogue:
             entries[slug] = entry
         self._entries = entries
         return list(entries.values())
+
+
+def _is_project(document: Document) -> bool:
+    return document.ended is None and not is_reserved(document.slug)
 
 
 def _entry(document: Document, repo_root: str) -> Entry:

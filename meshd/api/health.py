@@ -2,6 +2,9 @@
 
 `sync` in `/api/health/detailed` has the specification's keys in the specification's shapes, and beyond them
 `enabled`, `instanceId`, `term` and `primaryId`.
+
+`status` is `ok`, `draining`, or `degraded`: what this host writes is refused, because its disk is full. It serves all
+the same, so that is no reason for `/livez` or `/readyz` to fail.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from meshd.api.members import capacity_summary, online_peer_json, utc_or_none
 from meshd.api.responses import json_response
 from meshd.core.snapshot import Snapshot
 from meshd.model import Json, JsonObject, Role, Status, utc_text
+from meshd.store import Disk
 
 
 @frozen
@@ -48,14 +52,16 @@ class Health:
     async def detailed(self) -> Response:
         snapshot = self.instance.snapshot()
         memory = self.instance.process_memory()
+        disk = self.instance.disk()
         return json_response(
             {
-                "status": "draining" if snapshot.status is Status.DRAINING else "ok",
+                "status": _status(snapshot, disk),
                 "timestamp": self._timestamp(),
                 "version": self.instance.version,
                 "uptime": round(self.instance.uptime_s(), 3),
                 "memory": {"rss": memory.rss_bytes, "vms": memory.vms_bytes},
                 "dataDir": str(self.instance.configuration.data_dir),
+                "disk": {"freeBytes": disk.free_bytes, "full": disk.is_full, "damagedDatabases": [*disk.damaged]},
                 "env": _environment(),
                 "sync": await self._sync(snapshot),
             }
@@ -96,6 +102,12 @@ def _compaction_diagnostics(entries: list[Entry], alert_bytes: int) -> JsonObjec
     ]
     total_bytes = sum(entry.size_bytes for entry in entries)
     return {"alertCount": len(alerts), "alerts": alerts, "lastCompaction": None, "totalSizeBytes": total_bytes}
+
+
+def _status(snapshot: Snapshot, disk: Disk) -> str:
+    if snapshot.status is Status.DRAINING:
+        return "draining"
+    return "degraded" if disk.is_full else "ok"
 
 
 def _environment() -> JsonObject:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from attrs import frozen
+from attrs import field, frozen
 
 from meshd.capacity import ProcessMemory
 from meshd.configuration import Configuration
 from meshd.core.effects import Accepted, Rejected
-from meshd.core.inputs import Command
+from meshd.core.inputs import Command, SettingsCommand
 from meshd.core.snapshot import Snapshot
+from meshd.events import EventStream
+from meshd.store import Disk
 
 
 @frozen
@@ -24,9 +26,11 @@ class Instance:
     configuration: Configuration
     version: str
     snapshot: Callable[[], Snapshot]
-    submit: Callable[[Command], Awaitable[Accepted | Rejected]]
+    submit: Callable[[Command | SettingsCommand], Awaitable[Accepted | Rejected]]
     utc_ms: Callable[[], int]
     uptime_s: Callable[[], float]
     process_memory: Callable[[], ProcessMemory]
+    disk: Callable[[], Disk]
     hostname: str = ""
     api_key: str | None = None
+    events: EventStream = field(factory=EventStream)

@@ -20,10 +20,13 @@ _CODES = {413: "too-large", 500: "internal"}
 """Where the stable code is not the name of the HTTP status."""
 
 
-def problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """Answer with a problem document."""
+def problem(
+    status: int, code: str, detail: str, headers: dict[str, str] | None = None, more: JsonObject | None = None
+) -> Response:
+    """Answer with a problem document; `more` are members that this `code` has besides."""
     title = HTTPStatus(status).phrase
     body: JsonObject = {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
+    body |= more or {}
     response = json_response(body, status, headers)
     response.content_type = "application/problem+json"
     return response

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_URL = "http://127.0.0.1:3008"
 CONNECT_WITHIN_S = 3.0
 ANSWER_WITHIN_S = 15.0
+QUIET_FOR_S = 45.0  # three keep-alives of an event stream: it is dead
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -40,9 +41,11 @@ ADVICE = {
     "too-large": "a document may have 2 MiB; split the project",
     "revision-mismatch": "somebody was quicker: read it again (`meshd projects show`) and use the revision it has now",
     "outbox-full": "this instance has been without a primary for long: see `meshd status`, then try again",
+    "disk-full": "make room on the disk of its dataDir, then try again; nothing was lost",
     "unauthorized": "set AUTOMAKER_API_KEY to the key of that daemon, or ask from its own host",
     "forbidden-host": "name the daemon by an address or host name that its configuration knows",
     "forbidden-origin": "name the daemon by an address or host name that its configuration knows",
+    "too-many-streams": "end one of them (`meshd events -f` is one)",
     "internal": "its log says more",
 }
 
@@ -95,6 +98,24 @@ class Daemon:
             raise self._unavailable(error) from error
         return self._answer(response)
 
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+        """The fields of each frame of a stream of server-sent events, until it ends; raises as `request` does."""
+        import httpx  # noqa: PLC0415
+
+        timeout = httpx.Timeout(QUIET_FOR_S, connect=CONNECT_WITHIN_S)
+        rest = b""
+        try:
+            with self._client.stream("GET", path, headers=headers, timeout=timeout) as response:
+                if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                    response.read()
+                    self._answer(response)
+                    raise self._not_meshd(response)
+                for chunk in response.iter_bytes():
+                    *frames, rest = (rest + chunk).split(b"\n\n")
+                    yield from map(_fields, frames)
+        except httpx.TransportError as error:
+            raise self._unavailable(error) from error
+
     def _answer(self, response: httpx.Response) -> Answer:
         status = response.status_code
         if status == 204:
@@ -107,9 +128,13 @@ class Daemon:
             return Answer(status, body, response.headers.get("ETag", "").strip('"'))
         if isinstance(body, dict) and isinstance(body.get("code"), str):
             raise _refusal(body["code"], str(body.get("detail") or body.get("title") or status))
-        kind = response.headers.get("Content-Type", "no content")
-        detail = f"{self.url} answers, but not like meshd (HTTP {status}, {kind}): is this its API port?"
-        raise Unavailable("not-meshd", clean(detail))
+        raise self._not_meshd(response)
+
+    def _not_meshd(self, response: httpx.Response) -> Unavailable:
+        what = f"HTTP {response.status_code}, {response.headers.get('Content-Type', 'no content')}"
+        return Unavailable(
+            "not-meshd", clean(f"{self.url} answers, but not like meshd ({what}): is this its API port?")
+        )
 
     def _unavailable(self, error: httpx.TransportError) -> Unavailable:
         reason = str(error) or type(error).__name__
@@ -118,6 +143,12 @@ class Daemon:
             "start one with `meshd run`, or name another with --url"
         )
         return Unavailable("no-daemon", clean(detail))
+
+
+def _fields(frame: bytes) -> Mapping[str, str]:
+    """The fields of one frame; a line that begins with a colon is a comment."""
+    lines = (line.decode().partition(": ") for line in frame.split(b"\n") if not line.startswith(b":"))
+    return {name: value for name, _, value in lines}
 
 
 def project_path(slug: str) -> str:

@@ -19,6 +19,9 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "status": ("meshd.cli.status:status", "Show what a daemon says about itself."),
     "members": ("meshd.cli.members:members", "List the instances of the mesh as one of them sees them."),
     "projects": ("meshd.cli.projects:projects", "List, show, put and remove project documents."),
+    "conflicts": ("meshd.cli.conflicts:conflicts", "List what lost a conflict, and take it back."),
+    "settings": ("meshd.cli.settings:settings", "Show and change the settings that all instances share."),
+    "events": ("meshd.cli.events:events", "Show what happens on an instance."),
     "config": ("meshd.cli.config:config", "Check or show a configuration file."),
 }
 

@@ -22,6 +22,7 @@ from attrs import field, frozen
 
 from meshd import project
 from meshd.model import Json, JsonObject, Stamp
+from meshd.project import Flat
 
 
 @frozen
@@ -43,7 +44,8 @@ class Kind(StrEnum):
 class Change:
     """One accepted edit: `fields` were set and the paths in `removed` tombstoned, all under one `stamp`.
 
-    `origin` is `<instanceId>.<store>`; `seq` counts its changes densely from 1.
+    `origin` is `<instanceId>.<store>`; `seq` counts its changes densely from 1. `bases` holds the stamps of the
+    registers that the writer saw and overwrote (`meshd.core.conflicts`).
     """
 
     origin: str
@@ -54,6 +56,7 @@ class Change:
     kind: Kind
     fields: JsonObject = field(factory=dict)
     removed: tuple[str, ...] = ()
+    bases: dict[str, Stamp] = field(factory=dict)
 
 
 @frozen
@@ -73,7 +76,7 @@ class Document:
             total ^= int.from_bytes(blake2b(f"{path}\0{register.stamp}".encode(), digest_size=12).digest())
         return blake2b(f"{self.slug}\0{self.life}\0{self.ended}\0{total:x}".encode(), digest_size=12).hexdigest()
 
-    def flat(self) -> project.Flat:
+    def flat(self) -> Flat:
         """The values that are there, by path."""
         return {path: register.value for path, register in self.registers.items() if not register.gone}
 
@@ -188,8 +191,20 @@ def merge_patch(target: Json, patch: Json) -> Json:
 
 
 def root_digest(documents: Mapping[str, Document]) -> str:
-    """One digest of all documents, equal on hosts that hold the same."""
+    """One digest of all living documents, equal on hosts that hold the same."""
     total = 0
     for document in documents.values():
-        total ^= int(document.digest, 16)
-    return f"{total:024x}"
+        total ^= root_bits(document)
+    return root_text(total)
+
+
+def root_bits(document: Document | None) -> int:
+    """What a document adds (by XOR) to the root digest.
+
+    A deleted one adds nothing: hosts let go of its tombstone at different times, and then still hold the same.
+    """
+    return 0 if document is None or document.ended else int(document.digest, 16)
+
+
+def root_text(bits: int) -> str:
+    return f"{bits:024x}"

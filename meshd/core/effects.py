@@ -208,10 +208,14 @@ class Accepted:
 @frozen
 class Rejected:
     """A command was refused. `code` is stable: `invalid`, `not-found`, `revision-mismatch`,
-    `outbox-full`, `too-large`."""
+    `outbox-full`, `disk-full`, `too-large`, `not-primary`, `unknown-setting`, `credential-refused`.
+
+    `path` names the part of the settings that was refused, "" for the whole.
+    """
 
     code: str
     detail: str
+    path: str = ""
 
 
 @frozen

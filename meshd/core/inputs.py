@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from meshd.core.alerts import Severity
 from meshd.core.messages import Message
 from meshd.model import Capacity, Json, JsonObject
 
@@ -68,6 +69,28 @@ class TtlDue:
 
 
 @frozen
+class CompactionDue:
+    """The compaction interval passed."""
+
+
+@frozen
+class AlertRaised:
+    """The engine knows of trouble of its own, such as a full disk; `fix` is what a person does about it."""
+
+    code: str
+    text: str
+    fix: str
+    severity: Severity = Severity.CRITICAL
+
+
+@frozen
+class AlertCleared:
+    """The trouble that the engine raised an alert for is over."""
+
+    code: str
+
+
+@frozen
 class DrainRequested:
     """Leave: say goodbye to everybody. An input, never a cancellation."""
 
@@ -106,7 +129,49 @@ class DeleteProject:
     if_match: str | None = None
 
 
-Command: TypeAlias = PutProject | PatchProject | DeleteProject
+@frozen
+class TakeConflict:
+    """Write back what lost conflict `id`, or with `take` false only forget it."""
+
+    command: int
+    slug: str
+    id: str
+    take: bool = True
+
+
+@frozen
+class PutSettings:
+    """Make the settings of `scope`, `shared` or `local`, equal to `values`. `if_match` is their revision as text."""
+
+    command: int
+    scope: str
+    values: Json
+    if_match: str | None = None
+
+
+@frozen
+class PatchSettings:
+    """Apply an RFC 7396 merge patch to the settings of `scope`."""
+
+    command: int
+    scope: str
+    patch: Json
+    if_match: str | None = None
+
+
+@frozen
+class AcknowledgeCompaction:
+    """A person has looked at the documents that compaction found too large."""
+
+    command: int
+
+
+SettingsCommand: TypeAlias = PutSettings | PatchSettings
+
+Command: TypeAlias = PutProject | PatchProject | DeleteProject | TakeConflict
+
+Request: TypeAlias = Command | SettingsCommand | AcknowledgeCompaction
+"""What somebody on this host asks for and waits for the reply to."""
 
 Input: TypeAlias = (
     Started
@@ -121,4 +186,11 @@ Input: TypeAlias = (
     | PutProject
     | PatchProject
     | DeleteProject
+    | TakeConflict
+    | PutSettings
+    | PatchSettings
+    | CompactionDue
+    | AcknowledgeCompaction
+    | AlertRaised
+    | AlertCleared
 )

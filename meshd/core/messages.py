@@ -11,7 +11,7 @@ from typing import NewType, TypeAlias
 
 from attrs import field, frozen
 
-from meshd.core.documents import Change, Register
+from meshd.core.documents import Change, Conflict, Register
 from meshd.model import Capacity, Json, JsonObject, Stamp, Status  # noqa: F401  Json: for whoever resolves types
 
 UtcMs = NewType("UtcMs", int)
@@ -73,10 +73,14 @@ class Goodbye:
 
 @frozen
 class PresenceRow:
-    """One member as the primary sees it; `age` is ms since it was heard. Only those two: nothing else changed."""
+    """One member as the primary sees it; `age` is ms since it was heard, `root` what it holds, as the primary judges.
+
+    Only those three: nothing else changed.
+    """
 
     instance_id: str
     age: int
+    root: str | None = None
     status: Status | None = None
     boot: str | None = None
     name: str | None = None
@@ -147,6 +151,14 @@ class Documents:
 
 
 @frozen
+class Conflicts:
+    """From the hub: writes that lost. From who looked at them, and passed on by the hub: the ids of the `settled`."""
+
+    found: tuple[Conflict, ...] = ()
+    settled: tuple[str, ...] = ()
+
+
+@frozen
 class FeatureEvent:
     """The original's document event, whole document in `payload`; never `feature:*`, in spite of its name."""
 
@@ -155,6 +167,16 @@ class FeatureEvent:
     payload: JsonObject
     timestamp: UtcMs
     project_name: str | None = None
+
+
+@frozen
+class SettingsEvent:
+    """All shared settings, from the primary. Native: with their `revision`, and returned to a primary that lost them."""
+
+    instance_id: str
+    settings: JsonObject
+    timestamp: UtcMs
+    revision: int | None = None
 
 
 @frozen
@@ -188,7 +210,9 @@ Message: TypeAlias = (
     | Ack
     | Digest
     | Documents
+    | Conflicts
     | FeatureEvent
+    | SettingsEvent
     | Refuse
     | Ignored
     | Malformed
@@ -203,7 +227,9 @@ TYPES: dict[str, type[Message]] = {
     "ack": Ack,
     "digest": Digest,
     "documents": Documents,
+    "conflicts": Conflicts,
     "feature_event": FeatureEvent,
+    "settings_event": SettingsEvent,
     "refuse": Refuse,
 }
 """The `type` of each message that is sent; `project_event` is understood as an alias of `feature_event`."""

@@ -30,11 +30,13 @@ from meshd.core.effects import (
     Send,
 )
 from meshd.core.election import Leadership, Partition
+from meshd.core.events import Events
 from meshd.core.handshake import GOING_AWAY, NOT_ALLOWED, PROTOCOL_ERROR, SUPERSEDED, Handshake, Line, Refusal
 from meshd.core.membership import Membership
 from meshd.core.messages import UtcMs
 from meshd.core.portrait import Birth, Portrait
 from meshd.core.replication import Replication
+from meshd.core.settings import Settings
 from meshd.core.snapshot import Snapshot
 from meshd.core.stored import Stored
 from meshd.errors import DocumentError
@@ -62,9 +64,11 @@ class Node:
             max_outbox=configuration.outbox.max_changes,
             is_hub=role is Role.PRIMARY,
         )
+        self._events = Events.restored(stored, str(configuration.repo_root))
+        self._settings = Settings.restored(configuration, self._leadership, stored)
         self._status = Status.ALIVE
         self._portrait = Portrait(
-            configuration, birth, self._handshake, self._membership, self._leadership, self._replication
+            configuration, birth, self._handshake, self._membership, self._leadership, self._replication, self._settings
         )
         self._dropped: Counter[str] = Counter()
         self._noted: set[tuple[str, str]] = set()
@@ -72,14 +76,17 @@ class Node:
     def step(self, happened: inputs.Input, now: Now) -> list[Effect]:
         """What to do about `happened`, in order."""
         effects = list(self._route(happened, now))
-        return effects + list(self._tell_presence(now))
+        effects += self._tell_presence(now)
+        return list(self._events.numbered(effects, now))
 
     def _route(self, happened: inputs.Input, now: Now) -> Iterator[Effect]:
         match happened:
             case inputs.Received(link, message):
                 yield from self._received(link, message, now)
-            case inputs.PutProject() | inputs.PatchProject() | inputs.DeleteProject():
+            case inputs.PutProject() | inputs.PatchProject() | inputs.DeleteProject() | inputs.TakeConflict():
                 yield from self._replication.command(happened, self._handshake.links(Dialect.NATIVE), now)
+            case inputs.PutSettings() | inputs.PatchSettings():
+                yield from self._settings.command(happened, self._handshake.links(), now)
             case inputs.HeartbeatDue(capacity):
                 self._portrait.capacity = capacity
                 yield from self._beat(now)
@@ -105,6 +112,7 @@ class Node:
     # Links
 
     def _started(self, now: Now) -> Iterator[Effect]:
+        yield from self._settings.begin(now)
         if self._enabled:
             yield from self._leadership.begin(now)
 
@@ -170,13 +178,18 @@ class Node:
             case messages.Presence():
                 yield from self._heard_presence(line, message, now)
             case messages.Changes():
-                yield from self._replication.changes(link, message, self._handshake.links(Dialect.NATIVE, but=link))
+                relay = self._handshake.links(Dialect.NATIVE, but=link)
+                yield from self._replication.changes(link, message, relay, now)
             case messages.Ack():
                 yield from self._replication.acknowledged(message)
             case messages.Digest():
                 yield from self._replication.compare(link, message)
             case messages.Documents():
                 yield from self._replication.states(message, self._handshake.links(Dialect.NATIVE, but=link))
+            case messages.SettingsEvent():
+                yield from self._heard_settings(line, message, now)
+            case messages.Conflicts():
+                yield from self._replication.hear_conflicts(message, self._handshake.links(Dialect.NATIVE, but=link))
 
     def _malformed(self, line: Line, reason: str) -> Iterator[Effect]:
         self._dropped["malformed"] += 1
@@ -207,9 +220,10 @@ class Node:
             yield from self._follow(self._handshake.lines[line.link], identity, now)
 
     def _welcome(self, link: int, now: Now) -> Iterator[Effect]:
-        """A primary tells a new worker about everybody at once."""
+        """A primary tells a new worker about everybody at once, and what settings all share."""
         if self._handshake.lines[link].dialect is Dialect.NATIVE:
             yield Send(link, self._portrait.presence(now, full=True))
+        yield from self._settings.welcome(self._handshake.lines[link], now)
 
     def _follow(self, line: Line, identity: messages.Identity, now: Now) -> Iterator[Effect]:
         """A worker learns who is at the end of a link: its primary, or somebody who may know it."""
@@ -260,6 +274,14 @@ class Node:
         self._dropped["invalid-document"] += 1
         text = f"{event.instance_id} sent what cannot be taken: {reason}"
         yield from self._note_once("invalid-document", event.instance_id, text)
+
+    def _heard_settings(self, line: Line, event: messages.SettingsEvent, now: Now) -> Iterator[Effect]:
+        if objection := self._settings.objection(line, event):
+            reason, text = objection
+            self._dropped[reason] += 1
+            yield from self._note_once(reason, line.peer, text)
+        else:
+            yield from self._settings.heard(line, event, self._handshake.links(but=line.link), now)
 
     # Membership
 

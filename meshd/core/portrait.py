@@ -17,6 +17,7 @@ from meshd.core.handshake import MIN_PROTOCOL, PROTOCOL, Handshake
 from meshd.core.membership import Member, Membership
 from meshd.core.messages import UtcMs
 from meshd.core.replication import Replication
+from meshd.core.settings import Settings
 from meshd.core.snapshot import MemberView, Snapshot
 from meshd.model import Capacity, Now, Status
 
@@ -39,6 +40,7 @@ class Portrait:
     membership: Membership
     leadership: Leadership
     replication: Replication
+    settings: Settings
     capacity: Capacity = field(factory=Capacity)
     presence_seq: int = 0
 
@@ -123,6 +125,8 @@ class Portrait:
             members=tuple(_view(member, now, linked=member.instance_id in linked) for member in members),
             documents=MappingProxyType(dict(replication.documents)),
             root=replication.root,
+            conflicts=tuple(replication.conflicts.kept.values()),
+            settings=self.settings.scopes,
             dropped=dropped,
         )
 

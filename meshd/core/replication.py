@@ -18,20 +18,20 @@ Rules (design, section 5):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Generator, Iterable, Iterator
 
 from attrs import define, evolve, field
 
-from meshd import project
-from meshd.core import documents
+from meshd.core import categories, conflicts, documents, editing, events, messages
 from meshd.core.clock import Clock
-from meshd.core.documents import Change, Document, Kind, Register
+from meshd.core.conflicts import Conflicts
+from meshd.core.documents import Change, Document, Kind
+from meshd.core.editing import Edit
 from meshd.core.effects import (
     Accepted,
     Broadcast,
     Effect,
-    Emit,
+    ForgetDocument,
     Level,
     Note,
     Persist,
@@ -45,22 +45,23 @@ from meshd.core.effects import (
     TrimOutbox,
     WriteProject,
 )
-from meshd.core.inputs import Command, DeleteProject, PatchProject, PutProject
+from meshd.core.frames import CHANGE_BYTES, change_bytes, conflict_bytes, frames, parts, state_bytes
+from meshd.core.inputs import Command, DeleteProject, PatchProject, PutProject, TakeConflict
 from meshd.core.messages import Ack, Changes, Digest, Documents, DocumentState
 from meshd.core.stored import Stored
 from meshd.errors import DocumentError
-from meshd.model import Json, JsonObject, Now, Stamp
+from meshd.model import Now, Stamp
 from meshd.project import check_name
 
-FRAME_CHANGES = 512  # changes a frame, at most (wire)
-FRAME_BYTES = 256 * 1024  # estimated size of a frame, at most, unless one change alone is larger
-CHANGE_BYTES = 2 * 1024 * 1024  # estimated size of one change, at most: a frame is never larger than a peer takes
 WINDOW = 4096  # unacknowledged changes under way to a primary: bounds what a link has to hold during a replay
 
 
 @define
 class Replication:
-    """All documents, the outbox and the seqs of one instance."""
+    """All documents, the outbox and the seqs of one instance.
+
+    `expired` are deleted documents whose tombstones are too old to be told to who does not ask (`compaction`).
+    """
 
     instance_id: str
     store_id: str
@@ -70,12 +71,15 @@ class Replication:
     documents: dict[str, Document] = field(factory=dict)
     outbox: dict[int, Change] = field(factory=dict)
     seqs: dict[str, int] = field(factory=dict)
+    conflicts: Conflicts = field(factory=Conflicts)
     upstream: int | None = None
     is_hub: bool = False
     compared: bool = False
     term: int = 0
+    expired: set[str] = field(factory=set)
     _acked_seq: int = 0
     _sent_seq: int = 0
+    _root_bits: int = 0
 
     @classmethod
     def restored(
@@ -99,8 +103,10 @@ class Replication:
             dict(stored.documents),
             outbox,
             dict(stored.seqs),
+            Conflicts({conflict.id: conflict for conflict in stored.conflicts}),
             is_hub=is_hub,
             acked_seq=next(iter(outbox), last_seq + 1) - 1,
+            root_bits=int(documents.root_digest(stored.documents), 16),
         )
 
     @property
@@ -109,7 +115,8 @@ class Replication:
 
     @property
     def root(self) -> str:
-        return documents.root_digest(self.documents)
+        """Kept up to date change by change: every heartbeat asks for it."""
+        return documents.root_text(self._root_bits)
 
     @property
     def last_seq(self) -> int:
@@ -127,13 +134,15 @@ class Replication:
             change = self._change(command, now)
         except DocumentError as error:
             change = Rejected("invalid", str(error))
-        if isinstance(change, Change) and _change_bytes(change) > CHANGE_BYTES:
+        if isinstance(change, Change) and change_bytes(change) > CHANGE_BYTES:
             change = Rejected("too-large", f"a change of more than {CHANGE_BYTES} bytes does not fit a message")
         if isinstance(change, Rejected):
             yield Reply(command.command, change)
             return
         if change:
-            yield from self._originate(change, relay)
+            yield from self._originate(change, relay, now)
+        if isinstance(command, TakeConflict):
+            yield from self._settle(command.id, relay)
         revision = self.revision(command.slug)
         created = change is not None and change.kind is Kind.CREATED
         yield Reply(command.command, Accepted(revision, created=created, changed=change is not None))
@@ -141,27 +150,77 @@ class Replication:
     def _change(self, command: Command, now: Now) -> Change | Rejected | None:
         """The change a command asks for; None when it asks for what is already so."""
         check_name(command.slug, "a project's slug")
-        current = self._living(command.slug)
+        current = self._living(command.slug) or categories.unborn(command.slug)
+        if refusal := self._refusal(command, current):
+            return refusal
+        edit = self._edit(command, current)
+        if edit.is_empty:
+            return None
+        if len(self.outbox) >= self.max_outbox:
+            return Rejected("outbox-full", f"{len(self.outbox)} changes wait for a primary already")
+        stamp = self.clock.next(now.utc_ms)
+        life = current.life if current else stamp
+        seq = self.last_seq + 1
+        return Change(self.origin, seq, stamp, command.slug, life, edit.kind, edit.fields, edit.removed, edit.bases)
+
+    def _refusal(self, command: Command, current: Document | None) -> Rejected | None:
+        if isinstance(command, TakeConflict):
+            conflict = self.conflicts.kept.get(command.id)
+            if conflict is None or conflict.slug != command.slug:
+                return Rejected("not-found", f"{command.slug} has no conflict {command.id}")
+            if current is None and conflict.path and command.take:
+                return Rejected("not-found", f"there is no project {command.slug} any more")
+            return None
         revision = self.revision(command.slug)
         if not _matches(command.if_match, revision):
             expected = command.if_match or "no such project"
             return Rejected("revision-mismatch", f"{command.slug} is at {revision or 'no revision'}, not {expected}")
-        if len(self.outbox) >= self.max_outbox:
-            return Rejected("outbox-full", f"{len(self.outbox)} changes wait for a primary already")
-        if current is None:
-            if not isinstance(command, PutProject) or command.base is not None:
-                return Rejected("not-found", f"there is no project {command.slug}")
-            fields = project.flatten(_with_slug(command.document, command.slug))
-            stamp = self.clock.next(now.utc_ms)
-            return Change(self.origin, self.last_seq + 1, stamp, command.slug, stamp, Kind.CREATED, fields)
-        kind, fields, removed = _edited(command, current)
-        if kind is Kind.UPDATED and not fields and not removed:
-            return None
-        stamp = self.clock.next(now.utc_ms)
-        return Change(self.origin, self.last_seq + 1, stamp, command.slug, current.life, kind, fields, removed)
+        if current is None and (not isinstance(command, PutProject) or command.base is not None):
+            return Rejected("not-found", f"there is no project {command.slug}")
+        return None
 
-    def _originate(self, change: Change, relay: tuple[int, ...]) -> Iterator[Effect]:
+    def _edit(self, command: Command, current: Document | None) -> Edit:
+        match command:
+            case DeleteProject():
+                return editing.delete(current)
+            case TakeConflict(id=name, take=take):
+                return editing.take(self.conflicts.kept[name], current) if take else Edit(Kind.UPDATED)
+            case PatchProject(patch=patch):
+                return editing.patch(current, patch)
+            case PutProject(document=document, base=base):
+                return editing.put(command.slug, current, document, base)
+
+    def _settle(self, conflict_id: str, relay: tuple[int, ...]) -> Iterator[Effect]:
+        yield from self.conflicts.settle((conflict_id,))
+        settled = messages.Conflicts(settled=(conflict_id,))
+        if self.is_hub:
+            yield Broadcast(relay, settled)
+        elif self.upstream is not None:
+            yield Send(self.upstream, settled)
+
+    def hear_conflicts(self, message: messages.Conflicts, relay: tuple[int, ...]) -> Iterator[Effect]:
+        """From the hub: what lost. From anybody: what was looked at, which the hub passes on."""
+        yield from self.conflicts.settle(message.settled)
+        if not self.is_hub:
+            yield from self.conflicts.keep(message.found)
+        elif message.settled:
+            yield Broadcast(relay, messages.Conflicts(settled=message.settled))
+
+    def _take_change(self, change: Change, relay: tuple[int, ...], now: Now) -> Generator[Effect, None, list[Effect]]:
+        """Merge a change; a hub looks before that for writes that lose to it, or that it loses to."""
+        found = conflicts.found(self.documents.get(change.slug), change, now.utc_ms) if self.is_hub else []
+        lost = [conflict for conflict in found if conflict.id not in self.conflicts.kept]
         told = yield from self._take(documents.fragment(change), change.origin)
+        for effect in self.conflicts.keep(lost):
+            if isinstance(effect, Persist):
+                yield effect
+            else:
+                told.append(effect)
+        told += (Broadcast(relay, messages.Conflicts(found=tuple(frame))) for frame in frames(lost, conflict_bytes))
+        return told
+
+    def _originate(self, change: Change, relay: tuple[int, ...], now: Now) -> Iterator[Effect]:
+        told = yield from self._take_change(change, relay, now)
         self.seqs[change.origin] = change.seq
         yield Persist(SaveSeq(change.origin, change.seq))
         if self.is_hub:
@@ -180,6 +239,17 @@ class Replication:
         yield from self._pump()
         yield Send(link, Digest(self._digests()))
 
+    def compare_again(self) -> Iterator[Effect]:
+        """Start an exchange with the primary."""
+        if self.upstream is not None:
+            yield Send(self.upstream, Digest(self._digests()))
+
+    def forget(self, slug: str) -> Iterator[Effect]:
+        """Let go of a deleted document's tombstone; it does not count in the root."""
+        del self.documents[slug]
+        self.expired.discard(slug)
+        yield Persist(ForgetDocument(slug))
+
     def detach(self) -> None:
         """The link to the primary is gone: own changes wait."""
         self.upstream = None
@@ -191,7 +261,7 @@ class Replication:
             return
         end = min(self.last_seq, self._acked_seq + WINDOW) + 1
         due = [self.outbox[seq] for seq in range(self._sent_seq + 1, end) if seq in self.outbox]
-        for frame in _frames(due, _change_bytes):
+        for frame in frames(due, change_bytes):
             self._sent_seq = frame[-1].seq
             yield Send(self.upstream, Changes(self.term, tuple(frame)))
 
@@ -206,7 +276,7 @@ class Replication:
         yield Persist(TrimOutbox(ack.seq))
         yield from self._pump()
 
-    def changes(self, link: int, message: Changes, relay: tuple[int, ...]) -> Iterator[Effect]:
+    def changes(self, link: int, message: Changes, relay: tuple[int, ...], now: Now) -> Iterator[Effect]:
         """Changes of other origins: from the worker that made them, or relayed by the primary."""
         told: list[Effect] = []
         fresh: list[Change] = []
@@ -217,7 +287,7 @@ class Replication:
                 continue
             missed |= last is not None and change.seq > last + 1
             self.seqs[change.origin] = change.seq
-            told += yield from self._take(documents.fragment(change), change.origin)
+            told += yield from self._take_change(change, (*relay, link), now)
             fresh.append(change)
         for origin in {change.origin: None for change in fresh}:
             yield Persist(SaveSeq(origin, self.seqs[origin]))
@@ -234,13 +304,18 @@ class Replication:
     def compare(self, link: int, digest: Digest) -> Iterator[Effect]:
         """The other side's digests: send it what it lacks or has differently, and ours when it began."""
         differing = [
-            document for slug, document in self.documents.items() if digest.documents.get(slug) != document.digest
+            document
+            for slug, document in self.documents.items()
+            if digest.documents.get(slug) != document.digest
+            and (slug in digest.documents or slug not in self.expired)
         ]
         yield from self._documents(link, differing)
         if digest.answer:
             self.compared |= link == self.upstream
         else:
             yield Send(link, Digest(self._digests(), answer=True, seqs=dict(self.seqs)))
+            for frame in frames(list(self.conflicts.kept.values()), conflict_bytes) if self.is_hub else ():
+                yield Send(link, messages.Conflicts(found=tuple(frame)))
         for origin, seq in digest.seqs.items():
             if origin != self.origin and seq > self.seqs.get(origin, 0):
                 self.seqs[origin] = seq
@@ -291,14 +366,16 @@ class Replication:
         if after is before:
             return []
         self.documents[after.slug] = after
+        self.expired.discard(after.slug)
+        self._root_bits ^= documents.root_bits(before) ^ documents.root_bits(after)
         replace = before is not None and (before.life != after.life or after.ended is not None)
         registers = documents.newer_registers(before, after)
         yield Persist(SaveDocument(after.slug, after.life, after.ended, registers, replace=replace))
-        return [*_event(before, after, origin), WriteProject(after)]
+        return [*events.of_document(before, after, origin), WriteProject(after)]
 
     def _documents(self, link: int, differing: Iterable[Document]) -> Iterator[Effect]:
-        states = [part for document in differing for part in _parts(document)]
-        for frame in _frames(states, _state_bytes):
+        states = [part for document in differing for part in parts(document)]
+        for frame in frames(states, state_bytes):
             yield Send(link, Documents(tuple(frame)))
 
     def _digests(self) -> dict[str, str]:
@@ -318,81 +395,9 @@ def _matches(if_match: str | None, revision: str) -> bool:
     return if_match == revision
 
 
-def _with_slug(document: JsonObject, slug: str) -> JsonObject:
-    if document.get("slug", slug) != slug:
-        raise DocumentError(f"the document's slug is {document['slug']!r}, the project's is {slug!r}")
-    return document
-
-
-def _edited(command: Command, current: Document) -> tuple[Kind, JsonObject, tuple[str, ...]]:
-    """What a command changes in a document that exists."""
-    match command:
-        case DeleteProject():
-            return Kind.DELETED, {}, ()
-        case PutProject():
-            wanted: Json = command.document
-            base = command.base
-        case PatchProject():
-            project.check_depth(command.patch)
-            wanted, base = documents.merge_patch(current.json(), command.patch), None
-    if not isinstance(wanted, dict):
-        raise DocumentError("a merge patch of a project must be an object")
-    return Kind.UPDATED, *documents.difference(current, base, _with_slug(wanted, current.slug))
-
-
-def _event(before: Document | None, after: Document, origin: str) -> list[Effect]:
-    was_there, is_there = before is not None and before.ended is None, after.ended is None
-    kind = {(False, True): "created", (True, True): "updated", (True, False): "deleted"}.get((was_there, is_there))
-    if kind is None:
-        return []
-    return [Emit(f"project:{kind}", {"projectSlug": after.slug, "revision": after.digest, "origin": origin})]
-
-
 def _stamps(document: Document) -> Iterator[Stamp]:
     yield document.life
     if document.ended:
         yield document.ended
     for register in document.registers.values():
         yield register.stamp
-
-
-Item = TypeVar("Item")
-
-
-def _frames(items: Sequence[Item], bytes_of: Callable[[Item], int], most: int = FRAME_CHANGES) -> Iterator[list[Item]]:
-    """Cut a sequence into frames of at most `most` items and about `FRAME_BYTES`."""
-    frame: list[Item] = []
-    size_bytes = 0
-    for item in items:
-        item_bytes = bytes_of(item)
-        if frame and (len(frame) == most or size_bytes + item_bytes > FRAME_BYTES):
-            yield frame
-            frame, size_bytes = [], 0
-        frame.append(item)
-        size_bytes += item_bytes
-    if frame:
-        yield frame
-
-
-def _change_bytes(change: Change) -> int:
-    return 200 + _bytes(change.fields) + _bytes(change.removed)
-
-
-def _parts(document: Document) -> Iterator[DocumentState]:
-    """A document in parts that fit a frame each: merge does not mind."""
-    registers = list(document.registers.items())
-    for part in _frames(registers, _register_bytes, most=len(registers)) if registers else ([],):
-        yield DocumentState(document.slug, document.life, dict(part), document.ended)
-
-
-def _register_bytes(item: tuple[str, Register]) -> int:
-    return 60 + _bytes(item[0]) + _bytes(item[1].value)
-
-
-def _bytes(value: object) -> int:
-    """About as many as its JSON has."""
-    return len(repr(value).encode(errors="replace"))
-
-
-def _state_bytes(state: DocumentState) -> int:
-    return sum(map(_register_bytes, state.registers.items()))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from meshd.core.documents import Document
+from meshd.core.documents import Conflict, Document
+from meshd.core.settings import Scopes
 from meshd.model import Capacity, Dialect, Role, Status
 
 
@@ -38,7 +39,8 @@ class Snapshot:
     `status` is ALIVE or DRAINING. `connected` means in contact with the mesh: a worker with its primary, a primary
     that listens. `partition_since_ms` is UTC, None while there is a primary. `queued_changes` counts own changes
     that no primary has acknowledged. `synced` means that the documents were compared with the primary's since the
-    link to it came up. `documents` holds ended ones too. `dropped` counts what was refused or ignored, by reason.
+    link to it came up. `documents` holds ended ones too, `conflicts`
+    what lost one. `dropped` counts what was refused or ignored, by reason.
     """
 
     instance_id: str
@@ -58,4 +60,6 @@ class Snapshot:
     members: tuple[MemberView, ...]
     documents: Mapping[str, Document]
     root: str
+    conflicts: tuple[Conflict, ...]
+    settings: Scopes
     dropped: Mapping[str, int]

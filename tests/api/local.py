@@ -16,9 +16,12 @@ from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
 from meshd.model import Capacity, Focus, Now, Role
+from meshd.store import Disk
 
 START = Now(1000.0, 1_773_480_413_589)
 """2026-03-14T09:26:53.589Z"""
+
+AMPLE = Disk(50_000_000_000)
 
 PEERS = ("ws://100.64.0.1:4444", "ws://100.64.0.2:4444", "ws://100.64.0.3:4444")
 
@@ -47,6 +50,7 @@ class Local:
 
     configuration: Configuration = ALONE
     now: Now = START
+    disk: Disk = AMPLE
     node: Node = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -86,6 +90,7 @@ class Local:
             utc_ms=lambda: self.now.utc_ms,
             uptime_s=lambda: 12.3456,
             process_memory=lambda: ProcessMemory(60_000_000, 90_000_000),
+            disk=lambda: self.disk,
             hostname="Box.example",
             api_key=api_key,
         )

@@ -15,6 +15,7 @@ from meshd.api.app import create_app
 from meshd.configuration import Compaction
 from meshd.core.inputs import DrainRequested, LinkDown, PutProject, TtlDue
 from meshd.model import Capacity, Now
+from meshd.store import Disk
 from tests.api.local import ALONE, PEERS, PRIMARY, START, WORKER, Local
 
 CAPACITY = Capacity(8, 16_000, 4, 1, 3, 50.0, 10.0)
@@ -50,6 +51,20 @@ async def test_ready_unless_draining(configuration: Any) -> None:
     assert (await get(local, "/api/health/detailed"))["status"] == "draining"
 
 
+async def test_a_full_disk_degrades_an_instance_that_serves_all_the_same() -> None:
+    local = Local(disk=Disk(1_000_000, ("meshd.db.damaged-20260314T092653.589Z",)))
+    health = await get(local, "/api/health/detailed")
+    assert health["status"] == "degraded"
+    assert health["disk"] == {
+        "freeBytes": 1_000_000,
+        "full": True,
+        "damagedDatabases": ["meshd.db.damaged-20260314T092653.589Z"],
+    }
+    assert await get(local, "/readyz") == {"ready": True}
+    local.step(DrainRequested("maintenance"))
+    assert (await get(local, "/api/health/detailed"))["status"] == "draining"
+
+
 async def test_detailed_of_a_primary() -> None:
     health = await get(mesh(), "/api/health/detailed")
     online = health["sync"].pop("onlinePeers")
@@ -60,6 +75,7 @@ async def test_detailed_of_a_primary() -> None:
         "uptime": 12.346,
         "memory": {"rss": 60_000_000, "vms": 90_000_000},
         "dataDir": "/srv/data",
+        "disk": {"freeBytes": 50_000_000_000, "full": False, "damagedDatabases": []},
         "env": health["env"],
         "sync": {
             "role": "primary",

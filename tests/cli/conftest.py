@@ -60,7 +60,7 @@ def recorded() -> Iterator[Recorded]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_PUT = do_DELETE = answer  # noqa: N815  the names that http.server calls
+        do_GET = do_PUT = do_DELETE = do_POST = answer  # noqa: N815  the names that http.server calls
 
         def log_message(self, *arguments: Any) -> None:
             """Tests are quiet."""

@@ -8,17 +8,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import trio
 from attrs import define, field
+
+from tests.e2e.proxy import Proxy
 
 REAL_PROJECTS = Path(__file__).parents[3] / "shared" / "data" / "projects"
 START_WITHIN_S = 30.0
 POLL_S = 0.02
+PROXIES = "10"  # before the last octet of an instance: the address of the proxy in front of it
 
 SPECIFICATION = """\
 name: protoMaker
@@ -30,7 +35,8 @@ protolab:
   syncPort: 4444
   syncBindAddr: {address}
   instanceId: {instance_id}
-  instanceUrl: ws://{address}:4444
+  instanceUrl: ws://{network}.{front}{number}:4444
+  advertised: {is_proxied}
 
 instance:
   name: '{name}'
@@ -42,9 +48,9 @@ hivemind:
   heartbeatIntervalMs: {heartbeat_ms}
   peerTtlMs: {ttl_ms}
   peers:
-    - ws://{network}.1:4444 # dev-01 (primary, index 0 = highest priority)
-    - ws://{network}.2:4444 # dev-02
-    - ws://{network}.3:4444 # dev-03
+    - ws://{network}.{front}1:4444 # dev-01 (primary, index 0 = highest priority)
+    - ws://{network}.{front}2:4444 # dev-02
+    - ws://{network}.{front}3:4444 # dev-03
 
 workIntake:
   enabled: true
@@ -77,14 +83,17 @@ class Instance:
     folder: Path
     heartbeat_ms: int = 30_000
     ttl_ms: int = 120_000
+    proxy: Proxy | None = None
     process: subprocess.Popen[bytes] | None = None
     client: httpx.AsyncClient = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.client = httpx.AsyncClient(base_url=f"http://{self.address}:3008", timeout=10)
-        self.repo_root.mkdir(parents=True)
+        self.repo_root.mkdir(parents=True, exist_ok=True)  # a test may have mounted a disk in it
         values = {**ROLES[self.number], "address": self.address, "network": self.network}
-        values |= {"instance_id": self.name, "heartbeat_ms": str(self.heartbeat_ms), "ttl_ms": str(self.ttl_ms)}
+        values |= {"front": PROXIES if self.proxy else "", "number": str(self.number)}
+        values |= {"instance_id": self.name, "is_proxied": str(self.proxy is not None).lower()}
+        values |= {"heartbeat_ms": str(self.heartbeat_ms), "ttl_ms": str(self.ttl_ms)}
         self.config_file.write_text(SPECIFICATION.format(**values))
 
     @property
@@ -115,10 +124,13 @@ class Instance:
         return self.repo_root / ".automaker" / "projects" / slug / "project.json"
 
     async def start(self) -> None:
+        await self.spawn()
+        await until(self.is_ready, START_WITHIN_S)
+
+    async def spawn(self) -> None:
         command = [sys.executable, "-m", "meshd", "run", "--config", str(self.config_file)]
         with self.log_file.open("ab") as log:
             self.process = await trio.to_thread.run_sync(lambda: subprocess.Popen(command, stderr=log, stdout=log))
-        await until(self.is_ready, START_WITHIN_S)
 
     async def is_ready(self) -> bool:
         assert self.process is not None
@@ -169,27 +181,56 @@ async def until(condition: Callable[[], Awaitable[bool]], within_s: float) -> fl
         while not await condition():
             await trio.sleep(POLL_S)
         return trio.current_time() - start
-    raise AssertionError(f"not so within {within_s} s: {condition.__qualname__}")
+    raise AssertionError(f"not so within {within_s} s: {condition}")
+
+
+async def contents(instance: Instance) -> dict[str, dict[str, Any]]:
+    """Every living document of an instance."""
+    rows = (await instance.get("/api/projects"))["projects"]
+    return {row["slug"]: await instance.get(f"/api/projects/{row['slug']}") for row in rows}
+
+
+async def revisions(instance: Instance) -> dict[str, str]:
+    return {row["slug"]: row["revision"] for row in (await instance.get("/api/projects"))["projects"]}
+
+
+async def all_are_equal(instances: list[Instance], within_s: float = 30.0) -> dict[str, dict[str, Any]]:
+    """Wait until every instance holds the same and nothing is queued; returns the documents."""
+
+    async def equal() -> bool:
+        held = [await revisions(instance) for instance in instances]
+        queued = [(await instance.sync())["queuedChanges"] for instance in instances]
+        return all(one == held[0] for one in held) and not any(queued)
+
+    await until(equal, within_s)
+    first, *others = [await contents(instance) for instance in instances]
+    for other in others:
+        assert other == first
+    return first
 
 
 @asynccontextmanager
 async def fleet(
-    folder: Path, *, size: int = 3, heartbeat_ms: int = 30_000, ttl_ms: int = 120_000
+    folder: Path, *, size: int = 3, heartbeat_ms: int = 30_000, ttl_ms: int = 120_000, is_proxied: bool = False
 ) -> AsyncIterator[list[Instance]]:
-    """Instances that all see each other; killed at the end whatever happened."""
-    instances = [Instance(number, own_network(), folder, heartbeat_ms, ttl_ms) for number in range(1, size + 1)]
+    """Instances that all see each other; killed at the end whatever happened.
+
+    With `is_proxied` they dial each other through the `proxy` of each.
+    """
+    network = own_network()
+    instances: list[Instance] = []
+    for number in range(1, size + 1):
+        at, target = (f"{network}.{PROXIES}{number}", 4444), (f"{network}.{number}", 4444)
+        proxy = Proxy(at, target, partial(_instance_at, instances)) if is_proxied else None
+        instances.append(Instance(number, network, folder, heartbeat_ms, ttl_ms, proxy))
     try:
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as proxies:
             for instance in instances:
-                nursery.start_soon(instance.start)
-        for instance in instances:
-            others = {other.name for other in instances if other is not instance}
-
-            async def sees_all(instance: Instance = instance, others: set[str] = others) -> bool:
-                return await instance.online() == others
-
-            await until(sees_all, 10)
-        yield instances
+                if instance.proxy:
+                    await proxies.start(instance.proxy.run)
+            await _start(instances)
+            yield instances
+            proxies.cancel_scope.cancel()
     finally:
         with trio.move_on_after(10, shield=True):
             for instance in instances:
@@ -197,3 +238,28 @@ async def fleet(
                     instance.process.kill()
                     instance.process.wait()
                 await instance.client.aclose()
+
+
+async def _start(instances: list[Instance]) -> None:
+    async with trio.open_nursery() as nursery:
+        for instance in instances:
+            nursery.start_soon(instance.start)
+    for instance in instances:
+        others = {other.name for other in instances if other is not instance}
+
+        async def sees_all(instance: Instance = instance, others: set[str] = others) -> bool:
+            return await instance.online() == others
+
+        await until(sees_all, 10)
+
+
+def _instance_at(instances: list[Instance], port: int) -> str:
+    """The instance whose process connects from this port, "" when it is gone already."""
+    for instance in instances:
+        with suppress(psutil.Error):
+            if instance.process and any(
+                connection.laddr.port == port
+                for connection in psutil.Process(instance.process.pid).net_connections("tcp")
+            ):
+                return instance.name
+    return ""

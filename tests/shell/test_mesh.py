@@ -8,11 +8,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from meshd.core.effects import Accepted
+from meshd.core.effects import Accepted, Rejected
 from meshd.model import Status
 from meshd.store import MemoryStore
+from meshd.store_file import RESERVE_BYTES
 from meshd.workspace import MemoryWorkspace
-from tests.shell.world import World, until
+from tests.shell.world import Instance, World, until
 
 
 @pytest.fixture
@@ -201,3 +202,49 @@ async def test_without_a_primary_files_are_taken_after_the_ttl(
     assert worker.document("alpha") is None
     await trio.sleep(90)
     assert worker.document("alpha") is not None
+
+
+async def test_without_room_own_commands_are_refused_and_peers_changes_are_not(
+    world: World, autojump_clock: MockClock
+) -> None:
+    primary, worker, _ = world.instances
+    await worker.put("site", {"title": "Site", "milestones": []})
+    worker.store.free_bytes = RESERVE_BYTES - 1
+    refused = await worker.put("site", {"title": "Refused", "milestones": []})
+    assert isinstance(refused, Rejected)
+    assert refused.code == "disk-full"
+    assert refused.detail.startswith("the disk of dataDir has 15 MiB left, the last 16 MiB are kept for changes of")
+    await primary.put("other", {"title": "Other", "milestones": []})
+
+    async def arrived() -> bool:
+        await trio.lowlevel.checkpoint()
+        return worker.document("other") is not None
+
+    await until(arrived, 2.0)
+    assert (worker.document("site") or {})["title"] == "Site"
+    worker.store.free_bytes = RESERVE_BYTES
+    assert isinstance(await worker.put("site", {"title": "Taken", "milestones": []}), Accepted)
+
+
+async def test_an_edit_by_hand_without_room_is_taken_once_there_is_some(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = world.instances[1]
+    await worker.put("site", {"title": "Site", "milestones": []})
+    await trio.sleep(10)
+    worker.store.free_bytes = 0
+    text = worker.workspace.text("site")
+    assert text is not None
+    worker.workspace.edit("site", text.replace("Site", "By hand"))
+    await trio.sleep(60)
+    assert (worker.document("site") or {})["title"] == "Site"
+    assert "By hand" in (worker.workspace.text("site") or "")
+    assert caplog.text.count("the edit of project.json was not taken: the disk of dataDir has 0 MiB left") == 1
+    worker.store.free_bytes = RESERVE_BYTES
+    for instance in world.instances:
+
+        async def arrived(instance: Instance = instance) -> bool:
+            await trio.lowlevel.checkpoint()
+            return (instance.document("site") or {}).get("title") == "By hand"
+
+        await until(arrived, 10.0)

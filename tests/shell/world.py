@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from typing import NoReturn
 
+import orjson
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from meshd.configuration import Configuration, Drain, Hivemind, InstanceKeys, Protolab
 from meshd.core.effects import Accepted, Emit, Rejected
-from meshd.core.inputs import PutProject
+from meshd.core.inputs import Command, PutProject
 from meshd.daemon import Drain as DrainRequest
 from meshd.daemon import Ports, live
 from meshd.driver import Driver
-from meshd.links import MemoryNetwork
+from meshd.links import Accept, Link, MemoryNetwork, Network
 from meshd.model import Capacity, JsonObject, Now, Role, Status
 from meshd.store import MemoryStore
 from meshd.workspace import MemoryWorkspace
@@ -27,6 +31,51 @@ def url(number: int) -> str:
     return f"ws://10.0.0.{number}:4444"
 
 
+@frozen
+class Counted:
+    """A network whose links count the types of the messages that are sent."""
+
+    network: Network
+    sent: Counter[str]
+
+    @asynccontextmanager
+    async def dial(self, url: str) -> AsyncIterator[Link]:
+        async with self.network.dial(url) as link:
+            yield CountedLink(link, self.sent)
+
+    async def serve(self, accept: Accept, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        async def accept_counted(link: Link) -> None:
+            await accept(CountedLink(link, self.sent))
+
+        await self.network.serve(accept_counted, task_status=task_status)
+
+
+@frozen
+class CountedLink:
+    link: Link
+    sent: Counter[str]
+
+    @property
+    def address(self) -> str:
+        return self.link.address
+
+    async def receive(self) -> str | bytes:
+        return await self.link.receive()
+
+    async def send(self, frame: bytes) -> None:
+        self.sent[orjson.loads(frame)["type"]] += 1
+        await self.link.send(frame)
+
+    async def ping(self) -> None:
+        await self.link.ping()
+
+    async def close(self, code: int, reason: str) -> None:
+        await self.link.close(code, reason)
+
+    def abort(self) -> None:
+        self.link.abort()
+
+
 @define(eq=False)
 class Instance:
     """One instance of a world; `crash` ends it without goodbye, `run` starts it again on what its store kept."""
@@ -36,6 +85,8 @@ class Instance:
     store: MemoryStore = field(factory=MemoryStore)
     workspace: MemoryWorkspace = field(factory=MemoryWorkspace)
     events: list[Emit] = field(factory=list)
+    sent: Counter[str] = field(factory=Counter)
+    clock_shift_ms: int = 0
     kept: list[tuple[str, JsonObject]] = field(factory=list)
     drain: DrainRequest = field(factory=DrainRequest)
     scope: trio.CancelScope = field(factory=trio.CancelScope)
@@ -72,19 +123,24 @@ class Instance:
         ports = Ports(
             store=self.store,
             workspace=self.workspace,
-            network=self.world.network.host(self.url),
-            clock=self.world.clock,
+            network=Counted(self.world.network.host(self.url), self.sent),
+            clock=self.clock,
             sample=Capacity,
             random=Random(self.number),
             boot=f"{self.name}-{self.boots}",
             emit=self.events.append,
             set_aside=self.keep,
-            workspace_poll_s=5.0,
+            workspace_poll_s=self.world.workspace_poll_s,
         )
         with trio.CancelScope() as self.scope:
             async with trio.open_nursery() as nursery:
                 self.driver = await nursery.start(_live, self.configuration(), ports, self.drain)
                 task_status.started()
+
+    def clock(self) -> Now:
+        """This host's clocks; `clock_shift_ms` is how wrong its wall clock is."""
+        now = self.world.clock()
+        return Now(now.mono_s, now.utc_ms + self.clock_shift_ms)
 
     async def keep(self, slug: str, document: JsonObject) -> None:
         await trio.lowlevel.checkpoint()
@@ -95,8 +151,11 @@ class Instance:
         self.scope.cancel()
 
     async def put(self, slug: str, document: JsonObject) -> Accepted | Rejected:
+        return await self.submit(PutProject(0, slug, document))
+
+    async def submit(self, command: Command) -> Accepted | Rejected:
         assert self.driver is not None
-        return await self.driver.submit(PutProject(0, slug, document))
+        return await self.driver.submit(command)
 
     def document(self, slug: str) -> JsonObject | None:
         assert self.driver is not None
@@ -124,6 +183,7 @@ class World:
 
     size: int
     network: MemoryNetwork = field(factory=MemoryNetwork)
+    workspace_poll_s: float = 5.0
     instances: list[Instance] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
