@@ -48,8 +48,12 @@ from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.driver import Driver
 from meshd.edits import Edits, SetAside
+<<<<<<< HEAD
 from meshd.errors import ListenError, StoreError
 from meshd.events import EventStream
+=======
+from meshd.errors import ListenError, LocalProtocolError, StoreError
+>>>>>>> main
 from meshd.links import Network
 from meshd.model import Capacity, JsonObject, Now
 from meshd.sockets import bind_socket, bind_unix
@@ -114,7 +118,10 @@ class Edge(Protocol):
 
 @define(eq=False)
 class Progress:
-    """When each ticker last came round: systemd's watchdog is fed only while all of them do."""
+    """When each ticker last came round: systemd's watchdog is fed only while all of them do.
+
+    A ticker comes round when its input was carried out: room in a queue is no sign of life.
+    """
 
     _late_at_s: dict[str, float] = field(factory=dict)
 
@@ -144,13 +151,13 @@ async def live(
         driver.connect(connections)
         async with trio.open_nursery() as engine:
             await engine.start(driver.run)
+            # First of all: until a file was looked at, nobody can tell an edit from a file that is behind.
+            await driver.show(driver.snapshot().documents.values())
             async with trio.open_nursery() as edge:
                 stopping = trio.Event()
                 for serve in edges:
-                    await edge.start(serve, driver, stopping)
+                    await edge.start(_until_asked, serve, driver, stopping)
                 async with trio.open_nursery() as mesh:
-                    # First of all: until a file was looked at, nobody can tell an edit from a file that is behind.
-                    await driver.show(driver.snapshot().documents.values())
                     if configuration.mesh_enabled:
                         await mesh.start(connections.run)
                         await mesh.start(partial(ports.network.serve, connections.accept))
@@ -173,6 +180,14 @@ async def live(
             await ports.store.close()
 
 
+async def _until_asked(
+    serve: Edge, driver: Driver, stopping: trio.Event, *, task_status: trio.TaskStatus[None]
+) -> None:
+    await serve(driver, stopping, task_status=task_status)
+    if not stopping.is_set():
+        raise LocalProtocolError("an edge ended without having been asked to")
+
+
 async def _say_goodbye(configuration: Configuration, driver: Driver, connections: Connections, drain: Drain) -> None:
     """Tell every peer, and wait until the links have flushed and closed, for as long as the grace and signals allow."""
     async with trio.open_nursery() as nursery:
@@ -192,15 +207,21 @@ def _start_tickers(
     tick: trio.Nursery, configuration: Configuration, ports: Ports, driver: Driver, notifier: Notifier
 ) -> None:
     progress = Progress()
-    edits = Edits(ports.workspace, driver, ports.set_aside, configuration.hivemind.peer_ttl_ms / 1000)
+    hivemind = configuration.hivemind
+    edits = Edits(
+        ports.workspace,
+        driver,
+        ports.set_aside,
+        hivemind.peer_ttl_ms / 1000,
+        peers=max(0, len(hivemind.peers) - 1) if configuration.mesh_enabled else 0,
+    )
 
     async def beat() -> None:
-        await driver.put(HeartbeatDue(ports.sample()))
+        await driver.carry_out(HeartbeatDue(ports.sample()))
 
     async def check_ttl() -> None:
-        await driver.put(TtlDue())
+        await driver.carry_out(TtlDue())
 
-    hivemind = configuration.hivemind
     tickers: list[tuple[str, float, Callable[[], Awaitable[None]]]] = [
         ("workspace", ports.workspace_poll_s, edits.take)
     ]

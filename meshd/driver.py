@@ -58,8 +58,11 @@ class _Entry:
 
 @frozen
 class _Outcome:
+    """A step's effects; `done` is set when they were performed, `settled` when the files were written too."""
+
     effects: list[Effect]
     done: trio.Event | None
+    settled: trio.Event | None = None
 
 
 class Driver:
@@ -124,8 +127,18 @@ class Driver:
         """The node as it is between two steps."""
         return self._node.snapshot(self._clock())
 
+    async def show(self, documents: Iterable[Document]) -> None:
+        """Bring the workspace files of these documents up to date, and those that had to wait; returns when it is done.
+
+        Between two commits, as every write of files: what stands in a file is on disk before a later document is.
+        """
+        settled = trio.Event()
+        await self._outcomes.send(_Outcome([effects.WriteProject(document) for document in documents], None, settled))
+        await settled.wait()
+
     async def flush(self) -> None:
-        """Persist what is still to be remembered of the workspace; after the last input, before the store closes."""
+        """Finish the files and persist what stands in them; after the last input, before the store closes."""
+        await self.show(())
         await self._commit([])
 
     async def _step(self) -> NoReturn:
@@ -188,10 +201,9 @@ class Driver:
             for effect in outcome.effects:
                 if isinstance(effect, effects.WriteProject):
                     latest[effect.document.slug] = effect.document
-        if latest:
-            await self.show(latest.values())
-
-    async def show(self, documents: Iterable[Document]) -> None:
-        """Bring the workspace files of these documents up to date, and those that had to wait."""
-        written = await self._workspace.write(documents)
-        self._seen += [SaveSeen(slug, document) for slug, document in written.items()]
+        if latest or any(outcome.settled is not None for outcome in batch):
+            written = await self._workspace.write(latest.values())
+            self._seen += [SaveSeen(slug, document) for slug, document in written.items()]
+        for outcome in batch:
+            if outcome.settled is not None:
+                outcome.settled.set()

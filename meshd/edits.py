@@ -6,14 +6,21 @@ Rules (design, sections 4 and 10):
 - A file that we never wrote is a new project. When the mesh has a project of that name already, the mesh's stands,
   and the file's content is set aside and reported: it may be of any age.
 - So an instance with an empty store (a new one, or one whose database was lost) does not look at its files before it
+<<<<<<< HEAD
   has compared documents with its primary, or has had no primary for a whole TTL.
 - What is refused stays in its file, is reported, and is part of the next edit. What there was no room for is tried
   again until there is.
+=======
+  has heard what the mesh has: a worker has compared documents with its primary, a primary has met all its peers. It
+  waits for a whole TTL at most.
+- What is refused stays in its file, is reported, and is part of the next edit.
+>>>>>>> main
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeAlias
 
@@ -23,13 +30,17 @@ from meshd.core.documents import Document
 from meshd.core.effects import Accepted, Rejected
 from meshd.core.inputs import Command, PutProject
 from meshd.core.snapshot import Snapshot
-from meshd.model import JsonObject
-from meshd.workspace import Edited, Workspace
+from meshd.model import JsonObject, Role
+from meshd.workspace import Edited, Report, Workspace
 
 SetAside: TypeAlias = Callable[[str, JsonObject], Awaitable[None]]
 """Keeps a document that cannot be taken; given its slug."""
 
+<<<<<<< HEAD
 _NO_ROOM = {"disk-full", "outbox-full"}
+=======
+AT_ONCE = 16  # edits taken in one go: each waits for its commit, and systemd's watchdog for the end of the go
+>>>>>>> main
 
 _log = logging.getLogger("meshd.workspace")
 
@@ -43,20 +54,30 @@ class Engine(Protocol):
 
 
 class Edits:
-    """Takes in what was written by hand; `take` is due once a second."""
+    """Takes in what was written by hand; `take` is due once a second. `peers` counts the other instances."""
 
-    def __init__(self, workspace: Workspace, engine: Engine, set_aside: SetAside, wait_for_primary_s: float) -> None:
+    def __init__(
+        self, workspace: Workspace, engine: Engine, set_aside: SetAside, wait_for_mesh_s: float, *, peers: int = 0
+    ) -> None:
         self._workspace = workspace
         self._engine = engine
         self._set_aside = set_aside
+        self._peers = peers
         self._is_held = not engine.snapshot().documents
+<<<<<<< HEAD
         self._held_until_s = trio.current_time() + wait_for_primary_s
         self._without_room: dict[str, Edited] = {}
+=======
+        self._held_until_s = trio.current_time() + wait_for_mesh_s
+        self._had_heard = peers == 0
+        self._reports: deque[Report] = deque()  # of one look; the next one comes when all were handled
+>>>>>>> main
 
     async def take(self) -> None:
         """Look at every file once, and bring those up to date that had to wait."""
-        if self._is_held and not self._engine.snapshot().synced and trio.current_time() < self._held_until_s:
+        if self._has_to_wait():
             return
+<<<<<<< HEAD
         self._is_held = False
         reports = await self._workspace.poll()
         newer = {report.slug for report in reports if isinstance(report, Edited)}
@@ -65,19 +86,41 @@ class Edits:
             if edit.slug not in newer:
                 await self._take(edit, is_new=False)
         for report in reports:
+=======
+        if not self._reports:
+            self._reports.extend(await self._workspace.poll())
+        for _ in range(min(len(self._reports), AT_ONCE)):
+            report = self._reports.popleft()
+>>>>>>> main
             if isinstance(report, Edited):
                 await self._take(report)
             else:
                 _log.warning("%s", report.reason, extra={"fields": {"slug": report.slug}})
         await self._engine.show(())
 
+<<<<<<< HEAD
     async def _take(self, edit: Edited, *, is_new: bool = True) -> None:
+=======
+    def _has_to_wait(self) -> bool:
+        if self._is_held and trio.current_time() < self._held_until_s:
+            snapshot = self._engine.snapshot()
+            online = sum(member.status.is_online for member in snapshot.members)
+            heard = snapshot.synced and (snapshot.role is Role.WORKER or online >= self._peers)
+            # Whom a primary has just met may still be sending: it counts at the next look.
+            heard, self._had_heard = heard and (snapshot.role is Role.WORKER or self._had_heard), heard
+            self._is_held = not heard
+        else:
+            self._is_held = False
+        return self._is_held
+
+    async def _take(self, edit: Edited) -> None:
+>>>>>>> main
         fields = {"fields": {"slug": edit.slug}}
-        present = self._engine.snapshot().documents.get(edit.slug)
-        if edit.base is None and present and present.ended is None:
+        if edit.base is None and self._document(edit.slug):
             await self._set_aside(edit.slug, edit.document)
             self._workspace.absorbed(edit)
-            await self._engine.show([present])
+            if document := self._document(edit.slug):
+                await self._engine.show([document])
             _log.warning(
                 "a project.json that meshd did not write was set aside: the mesh has this project", extra=fields
             )
@@ -91,3 +134,7 @@ class Edits:
             _log.warning("the edit of project.json was not taken: %s", outcome.detail, extra=fields)
         else:
             self._workspace.absorbed(edit)
+
+    def _document(self, slug: str) -> Document | None:
+        document = self._engine.snapshot().documents.get(slug)
+        return document if document and document.ended is None else None

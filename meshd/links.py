@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NoReturn, Protocol, TypeAlias
 
 import trio
@@ -89,9 +89,6 @@ class Network(Protocol):
 # queues (meshd.websocket), so that a test sees the same backpressure.
 MAX_IN_FLIGHT = 64
 
-# Dialled links that `serve` has not taken yet; a dialer waits for room, as with a full backlog.
-MAX_UNACCEPTED = 16
-
 
 @define(eq=False)
 class _Path:
@@ -120,12 +117,11 @@ class _Direction:
 
     path: _Path
     swallows: bool = False
-    is_abandoned: bool = False
     items: deque[tuple[float, bytes | _End]] = Factory(deque)
 
     @property
     def has_room(self) -> bool:
-        return self.is_abandoned or self.swallows or self.path.drops or len(self.items) < MAX_IN_FLIGHT
+        return len(self.items) < MAX_IN_FLIGHT
 
     @property
     def lag_s(self) -> float:
@@ -148,8 +144,7 @@ class _Direction:
         return self.items[-1][0] if self.end and not self.path.is_held else math.inf
 
     def put(self, item: bytes | _End) -> None:
-        is_lost = self.swallows or self.path.drops or (self.is_abandoned and isinstance(item, bytes))
-        if is_lost or self.end is not None:
+        if self.swallows or self.path.drops or self.end is not None:
             return
         earliest = self.items[-1][0] if self.items else 0.0  # nothing overtakes when a delay shrinks
         self.items.append((max(earliest, trio.current_time() + self.path.delay_s), item))
@@ -208,7 +203,6 @@ class MemoryLink:
     async def close(self, code: int, reason: str) -> None:
         if self._closed is None and self._inbound.end_due > trio.current_time():
             self._closed = _End(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
-            self._inbound.is_abandoned = True
             self._changed.unpark_all()
             with trio.move_on_after(CLOSE_S):
                 await self._shake_hands(self._closed)
@@ -225,7 +219,6 @@ class MemoryLink:
 
     def abort(self) -> None:
         self._closed = self._closed or self._arrived_end or _End(ABNORMAL, "aborted")
-        self._inbound.is_abandoned = True
         if self._outbound.end is None:
             self._outbound.items.clear()
             self._outbound.put(_End(ABNORMAL))
@@ -270,7 +263,7 @@ class MemoryHost:
 
     url: str
     _network: MemoryNetwork
-    _unaccepted: trio.MemorySendChannel[MemoryLink] | None = None
+    _serving: tuple[trio.Nursery, Accept] | None = None
 
     @asynccontextmanager
     async def dial(self, url: str) -> AsyncIterator[Link]:
@@ -285,23 +278,21 @@ class MemoryHost:
             link.abort()
 
     async def serve(self, accept: Accept, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
-        self._unaccepted, unaccepted = trio.open_memory_channel[MemoryLink](MAX_UNACCEPTED)
-        try:
-            async with trio.open_nursery() as nursery:
-                task_status.started()
-                while True:
-                    nursery.start_soon(_accept, accept, await unaccepted.receive())
-        finally:
-            self._unaccepted = None
-            with suppress(trio.WouldBlock):
-                while True:
-                    unaccepted.receive_nowait().abort()
+        async with trio.open_nursery() as nursery:
+            self._serving = (nursery, accept)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._serving = None
+        raise AssertionError("cancelled or crashed, never done")
 
-    async def take(self, link: MemoryLink) -> bool:
-        """Hand a dialled link to `serve`; False when nobody serves."""
-        if self._unaccepted is None:
+    def take(self, link: MemoryLink) -> bool:
+        """Accept a dialled link; False when nobody serves."""
+        if self._serving is None:
             return False
-        await self._unaccepted.send(link)
+        nursery, accept = self._serving
+        nursery.start_soon(_accept, accept, link)
         return True
 
 
@@ -360,10 +351,11 @@ class MemoryNetwork:
         changed = trio.lowlevel.ParkingLot()
         out, home = _Direction(there), _Direction(back)
         near, far = MemoryLink(target.url, out, home, changed), MemoryLink(source.url, home, out, changed)
-        self._links = [entry for entry in self._links if not (entry[1].is_closed and entry[2].is_closed)]
-        self._links.append(({source.url, target.url}, near, far))
+        is_taken = target.take(far)
+        if is_taken:
+            self._links = [entry for entry in self._links if not (entry[1].is_closed and entry[2].is_closed)]
+            self._links.append(({source.url, target.url}, near, far))
         try:
-            is_taken = await target.take(far)
             await self._travel(back)
         except trio.Cancelled:
             near.abort()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping
 
@@ -19,7 +20,7 @@ _SYSLOG = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR:
 def configure(log_format: str, level: str, environ: Mapping[str, str]) -> None:
     """Send the log to standard error in `log_format` (auto, logfmt, json or journald) from `level` upwards."""
     if log_format == "auto":
-        log_format = "journald" if "JOURNAL_STREAM" in environ else "logfmt"
+        log_format = "journald" if _is_journal(environ.get("JOURNAL_STREAM", "")) else "logfmt"
     formatters = {"logfmt": Logfmt(), "json": JsonLines(), "journald": Journald()}
     outlet = logging.StreamHandler(sys.stderr)
     outlet.setFormatter(formatters[log_format])
@@ -28,6 +29,14 @@ def configure(log_format: str, level: str, environ: Mapping[str, str]) -> None:
     root.setLevel(level.upper())
     for chatty in ("hypercorn.access", "trio-websocket", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _is_journal(stream: str) -> bool:
+    """Whether standard error is the stream that systemd named, and not merely inherited its name."""
+    if not stream:
+        return False
+    standard_error = os.fstat(sys.stderr.fileno())
+    return stream == f"{standard_error.st_dev}:{standard_error.st_ino}"
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Json]:
@@ -86,5 +95,8 @@ def _value(value: Json) -> str:
 
 
 def _json(value: Json) -> str:
-    """JSON on one line; characters that no encoding takes are escaped."""
-    return json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
+    """JSON on one line that any terminal can show: what is not printable is escaped."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)

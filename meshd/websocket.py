@@ -35,11 +35,9 @@ from attrs import Factory, define, frozen
 
 from meshd.errors import DialError, LinkClosed
 from meshd.links import ABNORMAL, CLOSE_S, DIAL_S, Accept, Link
+from meshd.model import MAX_FRAME_BYTES
 
 log = logging.getLogger(__name__)
-
-# A frame of the mesh has 256 KiB, a whole document from an original peer may have some MiB; more is refused (1009).
-MAX_FRAME_BYTES = 4 * 1024 * 1024
 
 # Frames that were read and not received; above it nothing is read, and no ping answered, until the application is
 # back. Many, because one slow step of the application must not look like a dead link.

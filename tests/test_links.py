@@ -94,8 +94,8 @@ class Accepted:
         return await self.channels[1].receive()
 
 
-async def _fail_when_hung() -> None:
-    await trio.sleep(20)
+async def _fail_when_hung(limit_s: float = 20) -> None:
+    await trio.sleep(limit_s)
     raise AssertionError("the test hangs")
 
 
@@ -389,6 +389,7 @@ async def test_a_server_that_is_cancelled_takes_its_links_along(world: World) ->
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 assert await _code(near) == 1006
+    await _expect_refused(world)
 
 
 async def test_many_links_of_one_server_do_not_mix(world: World) -> None:
@@ -427,6 +428,7 @@ async def simulated() -> AsyncIterator[Simulated]:
     network = MemoryNetwork()
     accepted = Accepted()
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(_fail_when_hung, 100_000)
         await nursery.start(network.host(A).serve, accepted.accept)
         async with network.host(B).dial(A) as near:
             yield Simulated(network, near, await accepted.next())
@@ -561,6 +563,58 @@ async def test_two_closes_that_cross_end_with_their_own_codes(autojump_clock: Mo
     assert trio.current_time() == 0.5
     assert await _code(simulated.near) == 1001
     assert await _code(simulated.far) == 4408
+
+
+async def test_a_close_takes_the_way_there_and_back(autojump_clock: MockClock, simulated: Simulated) -> None:
+    simulated.network.delay(B, A, 0.5)
+    simulated.network.delay(A, B, 0.25)
+    await simulated.near.close(1001, "leaving")
+    assert trio.current_time() == 0.75
+
+
+async def test_a_close_does_not_overtake_a_slower_frame(autojump_clock: MockClock, simulated: Simulated) -> None:
+    simulated.network.delay(B, A, 5)
+    await simulated.near.send(b"slow")
+    simulated.network.delay(B, A, 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(simulated.near.close, 1001, "leaving")
+        await trio.sleep(1)
+        await simulated.far.send(b"not closed yet")
+        assert await _frames(simulated.far) == (["slow"], (1001, "leaving"))
+    assert trio.current_time() == 5
+
+
+async def test_an_abort_loses_what_is_in_flight(autojump_clock: MockClock, simulated: Simulated) -> None:
+    simulated.network.delay(B, A, 1)
+    await simulated.near.send(b"in flight")
+    simulated.near.abort()
+    assert await _frames(simulated.far) == ([], (1006, ""))
+    assert trio.current_time() == 1
+
+
+async def test_a_blocked_sender_learns_of_the_end_when_it_arrives(
+    autojump_clock: MockClock, simulated: Simulated
+) -> None:
+    simulated.network.delay(A, B, 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_send_until_closed, simulated.near, 1006)
+        await wait_all_tasks_blocked()
+        simulated.far.abort()
+    assert trio.current_time() == 1
+
+
+async def test_a_dial_that_gives_up_leaves_no_link_behind(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    network.delay(A, B, 60)
+    accepted = Accepted()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_fail_when_hung, 100_000)
+        await nursery.start(network.host(A).serve, accepted.accept)
+        with pytest.raises(DialError, match="no answer"):
+            async with network.host(B).dial(A):
+                raise AssertionError("the answer takes too long")
+        assert await _code(await accepted.next()) == 1006
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_frame_does_not_overtake_when_a_delay_shrinks(autojump_clock: MockClock, simulated: Simulated) -> None:

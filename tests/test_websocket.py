@@ -20,7 +20,8 @@ from meshd import websocket
 from meshd.errors import DialError, LinkClosed
 from meshd.links import CLOSE_S, DIAL_S, Link
 from meshd.sockets import bind_socket
-from meshd.websocket import HANDSHAKE_S, MAX_FRAME_BYTES, WebSocketNetwork
+from meshd.model import MAX_FRAME_BYTES
+from meshd.websocket import HANDSHAKE_S, WebSocketNetwork
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 HANDSHAKE = (
