@@ -3,7 +3,7 @@
     engine       driver                                      cancelled last
       edge       API                                         stopped last but one, within a deadline
         mesh     links, listener                             deadline: the drain's grace
-          tick   heartbeat, TTL, workspace, watchdog         cancelled first
+          tick   heartbeat, TTL, workspace, disk, watchdog         cancelled first
 
 Rules (design, section 3):
 
@@ -46,14 +46,11 @@ from meshd.core.inputs import DrainRequested, HeartbeatDue, Started, TtlDue
 from meshd.core.membership import ttl_check_interval_s
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
+from meshd.disk_watch import WATCH_EVERY_S, DiskWatch
 from meshd.driver import Driver
 from meshd.edits import Edits, SetAside
-<<<<<<< HEAD
-from meshd.errors import ListenError, StoreError
-from meshd.events import EventStream
-=======
 from meshd.errors import ListenError, LocalProtocolError, StoreError
->>>>>>> main
+from meshd.events import EventStream
 from meshd.links import Network
 from meshd.model import Capacity, JsonObject, Now
 from meshd.sockets import bind_socket, bind_unix
@@ -223,7 +220,8 @@ def _start_tickers(
         await driver.carry_out(TtlDue())
 
     tickers: list[tuple[str, float, Callable[[], Awaitable[None]]]] = [
-        ("workspace", ports.workspace_poll_s, edits.take)
+        ("workspace", ports.workspace_poll_s, edits.take),
+        ("disk", WATCH_EVERY_S, DiskWatch(ports.store.disk, driver.put).watch),
     ]
     if configuration.mesh_enabled:
         tickers.append(("heartbeat", hivemind.heartbeat_interval_ms / 1000, beat))

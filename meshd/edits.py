@@ -6,15 +6,10 @@ Rules (design, sections 4 and 10):
 - A file that we never wrote is a new project. When the mesh has a project of that name already, the mesh's stands,
   and the file's content is set aside and reported: it may be of any age.
 - So an instance with an empty store (a new one, or one whose database was lost) does not look at its files before it
-<<<<<<< HEAD
-  has compared documents with its primary, or has had no primary for a whole TTL.
-- What is refused stays in its file, is reported, and is part of the next edit. What there was no room for is tried
-  again until there is.
-=======
   has heard what the mesh has: a worker has compared documents with its primary, a primary has met all its peers. It
   waits for a whole TTL at most.
-- What is refused stays in its file, is reported, and is part of the next edit.
->>>>>>> main
+- What is refused stays in its file, is reported, and is part of the next edit. What there was no room for is tried
+  again until there is.
 """
 
 from __future__ import annotations
@@ -36,11 +31,8 @@ from meshd.workspace import Edited, Report, Workspace
 SetAside: TypeAlias = Callable[[str, JsonObject], Awaitable[None]]
 """Keeps a document that cannot be taken; given its slug."""
 
-<<<<<<< HEAD
-_NO_ROOM = {"disk-full", "outbox-full"}
-=======
 AT_ONCE = 16  # edits taken in one go: each waits for its commit, and systemd's watchdog for the end of the go
->>>>>>> main
+_NO_ROOM = {"disk-full", "outbox-full"}
 
 _log = logging.getLogger("meshd.workspace")
 
@@ -64,43 +56,33 @@ class Edits:
         self._set_aside = set_aside
         self._peers = peers
         self._is_held = not engine.snapshot().documents
-<<<<<<< HEAD
-        self._held_until_s = trio.current_time() + wait_for_primary_s
-        self._without_room: dict[str, Edited] = {}
-=======
         self._held_until_s = trio.current_time() + wait_for_mesh_s
         self._had_heard = peers == 0
         self._reports: deque[Report] = deque()  # of one look; the next one comes when all were handled
->>>>>>> main
+        self._without_room: dict[str, Edited] = {}
+        self._tried_again: set[str] = set()
 
     async def take(self) -> None:
         """Look at every file once, and bring those up to date that had to wait."""
         if self._has_to_wait():
             return
-<<<<<<< HEAD
-        self._is_held = False
-        reports = await self._workspace.poll()
-        newer = {report.slug for report in reports if isinstance(report, Edited)}
-        again, self._without_room = self._without_room, {}
-        for edit in again.values():
-            if edit.slug not in newer:
-                await self._take(edit, is_new=False)
-        for report in reports:
-=======
         if not self._reports:
-            self._reports.extend(await self._workspace.poll())
+            await self._look()
         for _ in range(min(len(self._reports), AT_ONCE)):
             report = self._reports.popleft()
->>>>>>> main
             if isinstance(report, Edited):
                 await self._take(report)
             else:
                 _log.warning("%s", report.reason, extra={"fields": {"slug": report.slug}})
         await self._engine.show(())
 
-<<<<<<< HEAD
-    async def _take(self, edit: Edited, *, is_new: bool = True) -> None:
-=======
+    async def _look(self) -> None:
+        reports = await self._workspace.poll()
+        newer = {report.slug for report in reports if isinstance(report, Edited)}
+        again = [edit for edit in self._without_room.values() if edit.slug not in newer]
+        self._tried_again, self._without_room = {edit.slug for edit in again}, {}
+        self._reports.extend([*again, *reports])
+
     def _has_to_wait(self) -> bool:
         if self._is_held and trio.current_time() < self._held_until_s:
             snapshot = self._engine.snapshot()
@@ -114,7 +96,6 @@ class Edits:
         return self._is_held
 
     async def _take(self, edit: Edited) -> None:
->>>>>>> main
         fields = {"fields": {"slug": edit.slug}}
         if edit.base is None and self._document(edit.slug):
             await self._set_aside(edit.slug, edit.document)
@@ -129,7 +110,7 @@ class Edits:
         if isinstance(outcome, Rejected):
             if outcome.code in _NO_ROOM:
                 self._without_room[edit.slug] = edit
-                if not is_new:
+                if edit.slug in self._tried_again:
                     return
             _log.warning("the edit of project.json was not taken: %s", outcome.detail, extra=fields)
         else:

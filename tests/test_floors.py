@@ -38,6 +38,7 @@ FLOORS: dict[str, int] = {
     "meshd.driver": 3,
     "meshd.connections": 3,
     "meshd.edits": 3,
+    "meshd.disk_watch": 3,
     "meshd.api": 3,
     "meshd.simulation": 3,
     "meshd.daemon": 4,

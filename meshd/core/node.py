@@ -39,6 +39,7 @@ from meshd.core.replication import Replication
 from meshd.core.settings import Settings
 from meshd.core.snapshot import Snapshot
 from meshd.core.stored import Stored
+from meshd.core.upkeep import Upkeep
 from meshd.errors import DocumentError
 from meshd.model import Dialect, JsonObject, Now, Role, Status, utc_text
 
@@ -66,9 +67,19 @@ class Node:
         )
         self._events = Events.restored(stored, str(configuration.repo_root))
         self._settings = Settings.restored(configuration, self._leadership, stored)
+        self._upkeep = Upkeep.restored(
+            configuration, self._handshake, self._membership, self._leadership, self._replication, stored
+        )
         self._status = Status.ALIVE
         self._portrait = Portrait(
-            configuration, birth, self._handshake, self._membership, self._leadership, self._replication, self._settings
+            configuration,
+            birth,
+            self._handshake,
+            self._membership,
+            self._leadership,
+            self._replication,
+            self._settings,
+            self._upkeep,
         )
         self._dropped: Counter[str] = Counter()
         self._noted: set[tuple[str, str]] = set()
@@ -77,6 +88,7 @@ class Node:
         """What to do about `happened`, in order."""
         effects = list(self._route(happened, now))
         effects += self._tell_presence(now)
+        effects += self._upkeep.stepped(now)
         return list(self._events.numbered(effects, now))
 
     def _route(self, happened: inputs.Input, now: Now) -> Iterator[Effect]:
@@ -93,6 +105,15 @@ class Node:
             case inputs.TtlDue():
                 yield from self._membership.check_ttl(now)
                 yield from self._hang_up_silent(now)
+                yield from self._upkeep.check(now)
+            case inputs.CompactionDue():
+                yield from self._upkeep.compaction.run(now)
+            case inputs.AcknowledgeCompaction():
+                yield from self._upkeep.acknowledge(happened)
+            case inputs.AlertRaised():
+                yield from self._upkeep.engine_alert(happened, now)
+            case inputs.AlertCleared(code):
+                yield from self._upkeep.alerts.cleared(code)
             case inputs.LinkUp(link, address, url):
                 yield from self._link_up(link, address, url, now)
             case inputs.LinkDown(link, code, reason):
@@ -167,7 +188,9 @@ class Node:
                 yield Note(Level.DEBUG, f"ignored a message of type {kind:.40} from {line.peer}", {"peer": line.peer})
             case messages.Refuse(code, reason):
                 yield from self._note_once("refused-us", line.peer, f"{line.peer} refused us with {code}: {reason}")
+                yield from self._upkeep.refused_us(line, message, now)
             case messages.FeatureEvent() if line.instance_id or self._takes_originals:
+                self._upkeep.received(line, message, now)
                 yield from self._feature_event(message, now)
             case _ if line.instance_id is None:
                 self._dropped["before-identity"] += 1
@@ -179,12 +202,14 @@ class Node:
                 yield from self._heard_presence(line, message, now)
             case messages.Changes():
                 relay = self._handshake.links(Dialect.NATIVE, but=link)
+                self._upkeep.received(line, message, now)
                 yield from self._replication.changes(link, message, relay, now)
             case messages.Ack():
                 yield from self._replication.acknowledged(message)
             case messages.Digest():
                 yield from self._replication.compare(link, message)
             case messages.Documents():
+                self._upkeep.received(line, message, now)
                 yield from self._replication.states(message, self._handshake.links(Dialect.NATIVE, but=link))
             case messages.SettingsEvent():
                 yield from self._heard_settings(line, message, now)
@@ -207,11 +232,13 @@ class Node:
             peer = identity.instance_id
             yield from self._note_once("refused", peer, f"refused {peer} from {line.address}: {refusal.reason}")
             yield from self._hang_up(line.link, refusal.code, refusal.reason)
+            yield from self._upkeep.refused(identity, refusal, now)
             return
         known_already = line.instance_id is not None
         for older in self._handshake.accept(line, identity):
             yield from self._hang_up(older.link, SUPERSEDED, "a newer link of the same instance")
         yield from self._membership.introduced(identity, now)
+        yield from self._upkeep.introduced(identity, now)
         if known_already:
             return
         if self._leadership.is_primary:
@@ -288,6 +315,7 @@ class Node:
     def _heard_beat(self, line: Line, heartbeat: messages.Heartbeat, now: Now) -> Iterator[Effect]:
         if heartbeat.instance_id == line.instance_id:
             yield from self._membership.beat(heartbeat, now)
+            yield from self._upkeep.heard_root(line, heartbeat.root, now)
 
     def _heard_goodbye(self, line: Line, goodbye: messages.Goodbye) -> Iterator[Effect]:
         if goodbye.instance_id != line.instance_id and line.link != self._leadership.primary_link:
@@ -304,6 +332,7 @@ class Node:
         for row in presence.members:
             if row.instance_id != self._own_id and not self._handshake.of(row.instance_id):
                 yield from self._membership.reported(row, now)
+        yield from self._upkeep.heard_presence(line, presence, now)
 
     def _beat(self, now: Now) -> Iterator[Effect]:
         if not self._enabled:

@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 
 from meshd.configuration import Configuration
 from meshd.core import messages
+from meshd.core.convergence import Convergence
 from meshd.core.election import Leadership
 from meshd.core.handshake import MIN_PROTOCOL, PROTOCOL, Handshake
 from meshd.core.membership import Member, Membership
@@ -19,6 +20,7 @@ from meshd.core.messages import UtcMs
 from meshd.core.replication import Replication
 from meshd.core.settings import Settings
 from meshd.core.snapshot import MemberView, Snapshot
+from meshd.core.upkeep import Upkeep
 from meshd.model import Capacity, Now, Status
 
 
@@ -41,6 +43,7 @@ class Portrait:
     leadership: Leadership
     replication: Replication
     settings: Settings
+    upkeep: Upkeep
     capacity: Capacity = field(factory=Capacity)
     presence_seq: int = 0
 
@@ -98,7 +101,9 @@ class Portrait:
     def presence(self, now: Now, *, full: bool) -> messages.Presence:
         self.presence_seq += 1
         changed = self.membership.members if full else self.membership.changed
-        rows = (_row(member, now, whole=name in changed) for name, member in self.membership.members.items())
+        told_root = self.upkeep.convergence.told_root
+        members = self.membership.members
+        rows = (_row(member, told_root(name), now, whole=name in changed) for name, member in members.items())
         return messages.Presence(self.leadership.term, self.presence_seq, full, tuple(rows), root=self.replication.root)
 
     def snapshot(self, status: Status, dropped: Mapping[str, int], now: Now) -> Snapshot:
@@ -122,23 +127,28 @@ class Portrait:
             queued_changes=len(replication.outbox),
             synced=replication.synced,
             capacity=self.capacity,
-            members=tuple(_view(member, now, linked=member.instance_id in linked) for member in members),
+            members=tuple(
+                _view(member, self.upkeep.convergence, now, linked=member.instance_id in linked) for member in members
+            ),
             documents=MappingProxyType(dict(replication.documents)),
             root=replication.root,
             conflicts=tuple(replication.conflicts.kept.values()),
             settings=self.settings.scopes,
+            alerts=tuple(self.upkeep.alerts.standing.values()),
+            compaction=self.upkeep.compaction.view(),
             dropped=dropped,
         )
 
 
-def _row(member: Member, now: Now, *, whole: bool) -> messages.PresenceRow:
+def _row(member: Member, root: str | None, now: Now, *, whole: bool) -> messages.PresenceRow:
     age_ms = max(0, round((now.mono_s - member.contact_s) * 1000))
     if not whole:
-        return messages.PresenceRow(member.instance_id, age_ms)
+        return messages.PresenceRow(member.instance_id, age_ms, root)
     heartbeat_ms = member.last_heartbeat_ms
     return messages.PresenceRow(
         member.instance_id,
         age_ms,
+        root,
         status=member.status,
         boot=member.boot,
         name=member.name,
@@ -152,7 +162,8 @@ def _row(member: Member, now: Now, *, whole: bool) -> messages.PresenceRow:
     )
 
 
-def _view(member: Member, now: Now, *, linked: bool) -> MemberView:
+def _view(member: Member, convergence: Convergence, now: Now, *, linked: bool) -> MemberView:
+    last_change = convergence.last_changes.get(member.instance_id)
     return MemberView(
         instance_id=member.instance_id,
         status=member.status,
@@ -169,4 +180,8 @@ def _view(member: Member, now: Now, *, linked: bool) -> MemberView:
         age_s=now.mono_s - member.contact_s,
         latency_ms=member.latency_ms,
         linked=linked,
+        in_sync=convergence.in_sync(member.instance_id),
+        out_of_sync_since_ms=convergence.differs_since_ms(member.instance_id),
+        last_change_ms=last_change.utc_ms if last_change else None,
+        last_change_age_s=now.mono_s - last_change.mono_s if last_change else None,
     )

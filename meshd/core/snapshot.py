@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
+from meshd.core.alerts import Alert
+from meshd.core.compaction import CompactionView
 from meshd.core.documents import Conflict, Document
 from meshd.core.settings import Scopes
 from meshd.model import Capacity, Dialect, Role, Status
@@ -13,7 +15,11 @@ from meshd.model import Capacity, Dialect, Role, Status
 
 @frozen
 class MemberView:
-    """A peer as seen from here. `last_seen_ms` and `last_heartbeat_ms` are UTC for display; `age_s` is since heard."""
+    """A peer as seen from here. `last_seen_ms` and `last_heartbeat_ms` are UTC for display; `age_s` is since heard.
+
+    `in_sync`: whether its documents are equal to ours, by their root digests; None for who does not say, such as an
+    original peer. `out_of_sync_since_ms` and `last_change_ms` (when a change last came from it) are UTC.
+    """
 
     instance_id: str
     status: Status
@@ -30,6 +36,10 @@ class MemberView:
     age_s: float
     latency_ms: float | None
     linked: bool
+    in_sync: bool | None = None
+    out_of_sync_since_ms: int | None = None
+    last_change_ms: int | None = None
+    last_change_age_s: float | None = None
 
 
 @frozen
@@ -62,4 +72,6 @@ class Snapshot:
     root: str
     conflicts: tuple[Conflict, ...]
     settings: Scopes
+    alerts: tuple[Alert, ...]
+    compaction: CompactionView
     dropped: Mapping[str, int]
