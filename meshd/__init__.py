@@ -13,7 +13,7 @@ A module imports only from lower floors; a test walks the imports.
     floor 2  config wire websocket     edges: one outside thing each
              links sockets store
              workspace capacity
-             systemd logs
+             systemd logs events
     floor 1  core/                     the protocol, pure: no trio, time, random, logging, json or os
     floor 0  model configuration       words
              project errors
@@ -32,7 +32,7 @@ order, and what has to be durable is on disk before anybody hears of it: persist
     engine       driver                                      cancelled last
       edge       API                                         stopped last but one, within a deadline
         mesh     links, listener                             deadline: the drain's grace
-          tick   heartbeat, TTL, workspace, watchdog         cancelled first
+          tick   heartbeat, TTL, files, disk, watchdog       cancelled first
 
 # Choices
 
@@ -45,6 +45,16 @@ order, and what has to be durable is on disk before anybody hears of it: persist
 - The values of the configuration are a floor below its reader, so that the core can be given them.
 - Every instance listens on its sync port, workers too; health shows a worker's `syncPort` as null, as the
   specification has it.
+- The last 16 MiB of the disk are kept for what peers send: before they are touched, this host's own commands are
+  refused (507 `disk-full`, health `degraded`). A commit that finds no room, or damage, ends the process (exit 74): what
+  it holds in memory is then more than what is on its disk. A damaged database is set aside and never salvaged: a part
+  of the documents that looks like all of them is worse than none, and the mesh has them.
+- A worker's change of the shared settings is refused with a pointer to the primary, not forwarded: who asks learns
+  where the decision is made, and success always means that it is on the disk of the host that was asked. What the
+  primary's file says is shared as if somebody had set it, and so is what is edited in it; what came over the API is not
+  undone by a restart. A primary whose database is older takes back the settings that a worker still holds.
+- The categories are a document with a reserved slug (`@categories`), so that they have stamps, replay and exchange like
+  projects. Events are what became so on this host, numbered here: two hosts number the same change differently.
 - With `hivemind.enabled: false` an instance is its own primary: nothing is queued, nobody is dialled.
 """
 

@@ -3,7 +3,7 @@
     engine       driver                                      cancelled last
       edge       API                                         stopped last but one, within a deadline
         mesh     links, listener                             deadline: the drain's grace
-          tick   heartbeat, TTL, workspace, disk, watchdog         cancelled first
+          tick   heartbeat, TTL, files, disk, watchdog       cancelled first
 
 Rules (design, section 3):
 
@@ -42,7 +42,7 @@ from meshd.config import Loaded
 from meshd.configuration import Configuration
 from meshd.connections import Connections
 from meshd.core.effects import Emit
-from meshd.core.inputs import DrainRequested, HeartbeatDue, Started, TtlDue
+from meshd.core.inputs import CompactionDue, DrainRequested, HeartbeatDue, Started, TtlDue
 from meshd.core.membership import ttl_check_interval_s
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
@@ -141,8 +141,7 @@ async def live(
     """Run one instance until it has drained. `started` hands out the driver when everything is up."""
     notifier = notifier or Notifier()
     try:
-        stored = await ports.store.load()
-        node = Node(configuration, Birth(ports.boot, meshd.__version__), stored)
+        node = Node(configuration, Birth(ports.boot, meshd.__version__), await ports.store.load())
         driver = Driver(node, ports.store, ports.workspace, ports.clock, ports.emit)
         connections = Connections(ports.network, driver.put, ports.random)
         driver.connect(connections)
@@ -219,9 +218,15 @@ def _start_tickers(
     async def check_ttl() -> None:
         await driver.carry_out(TtlDue())
 
+    async def compact() -> None:
+        await driver.carry_out(CompactionDue())
+        if not ports.store.disk().is_full:  # it takes room before it gives some back
+            await ports.store.compact()
+
     tickers: list[tuple[str, float, Callable[[], Awaitable[None]]]] = [
         ("workspace", ports.workspace_poll_s, edits.take),
         ("disk", WATCH_EVERY_S, DiskWatch(ports.store.disk, driver.put).watch),
+        ("compaction", configuration.compaction.interval_ms / 1000, compact),
     ]
     if configuration.mesh_enabled:
         tickers.append(("heartbeat", hivemind.heartbeat_interval_ms / 1000, beat))
@@ -270,10 +275,12 @@ async def _serve(configuration: Configuration, drain: Drain) -> None:
         store = await SqliteStore.open(configuration.data_dir, token_hex(4))
         stored = await store.load()
         events = EventStream(stored.events)
+        workspace = DiskWorkspace(configuration.repo_root, stored.seen)
+        del stored  # some MiB, which the instance's whole life would otherwise hold
         sampler = Sampler()
         ports = Ports(
             store=store,
-            workspace=DiskWorkspace(configuration.repo_root, stored.seen),
+            workspace=workspace,
             network=network,
             clock=system_clock,
             sample=lambda: sampler.sample(configuration.agents.max, 0, 0),
@@ -321,8 +328,11 @@ async def _serve_api(
 async def _set_aside(data_dir: Path, slug: str, document: JsonObject) -> None:
     """Keep a document that cannot be taken; a name that was never used before."""
     folder = trio.Path(data_dir / "aside")
-    await folder.mkdir(exist_ok=True)
-    await (folder / f"{slug}.{time.time_ns()}.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    try:
+        await folder.mkdir(exist_ok=True)
+        await (folder / f"{slug}.{time.time_ns()}.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error}") from error
 
 
 def _tell(events: EventStream, event: Emit) -> None:

@@ -43,6 +43,6 @@ def _full(disk: Disk) -> AlertRaised | None:
 
 def _damaged(disk: Disk) -> AlertRaised | None:
     names = ", ".join(disk.damaged)
-    text = f"a damaged database was set aside in dataDir ({names}), and the documents came back from the mesh"
+    text = f"a damaged database was set aside in dataDir ({names}); a new one began and refills from the mesh"
     fix = "look after the disk's health; move the file away when nobody needs it any more"
     return AlertRaised(DATABASE_DAMAGED, text, fix, Severity.WARNING) if disk.damaged else None

@@ -28,7 +28,7 @@ from meshd import wire
 from meshd.core import effects
 from meshd.core.documents import Document
 from meshd.core.effects import Accepted, Effect, Rejected
-from meshd.core.inputs import Command, Input, SettingsCommand
+from meshd.core.inputs import Input, Request
 from meshd.core.node import Node
 from meshd.core.snapshot import Snapshot
 from meshd.model import Now
@@ -110,7 +110,7 @@ class Driver:
         await self._inbox.send(_Entry(happened, done))
         await done.wait()
 
-    async def submit(self, command: Command | SettingsCommand) -> Accepted | Rejected:
+    async def submit(self, command: Request) -> Accepted | Rejected:
         """Hand in a command of this host; the answer comes when what it did is on disk."""
         disk = self._store.disk()
         if disk.is_full:

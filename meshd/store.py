@@ -46,6 +46,7 @@ __all__ = ["DATABASE", "LOCK", "Disk", "Entry", "MemoryStore", "SaveSeen", "Sqli
 DATABASE = "meshd.db"
 LOCK = "meshd.lock"
 
+_PAGES_AT_A_TIME = 1024  # of 4 KiB: a commit waits some tens of ms for it, not seconds
 _LOOK_EVERY_S = 1.0  # how old the knowledge of the disk may be
 
 _log = logging.getLogger("meshd.store")
@@ -62,6 +63,9 @@ class Store(Protocol):
 
     def disk(self) -> Disk:
         """The disk as it was at most a second ago."""
+
+    async def compact(self) -> None:
+        """Give some of the room that is free within the store back to the disk. Raises `StoreError`."""
 
     async def close(self) -> None:
         """Let go of the store; nothing can be committed after it. May be called twice."""
@@ -144,6 +148,14 @@ class SqliteStore:
         if now_s - self._looked_at_s >= _LOOK_EVERY_S:
             self._disk, self._looked_at_s = look_at_disk(self._file), now_s
         return self._disk
+
+    async def compact(self) -> None:
+        await trio.to_thread.run_sync(self._compact, limiter=self._one_thread)
+
+    def _compact(self) -> None:
+        with self._giving_up_when_damaged(), translated(self._file):
+            # `execute` would take one step of it, one page; a script is taken to its end.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_A_TIME})")
 
     async def close(self) -> None:
         await trio.to_thread.run_sync(self._close, limiter=self._one_thread)

@@ -84,6 +84,7 @@ def connect(file: Path) -> sqlite3.Connection:
     # Worker threads differ from call to call; the capacity limiter sees to it that they take turns.
     connection = sqlite3.connect(file, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect on a new file only
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.Error:

@@ -34,7 +34,7 @@ def test_every_path_it_names_exists() -> None:
 
 def test_every_verb_it_names_exists() -> None:
     verbs = set(re.findall(r"(?:^|`|\$ )\s*meshd ([a-z]+)", README, re.MULTILINE))
-    assert {"run", "demo", "status", "members", "projects", "config"} >= verbs - {"demo"}
+    assert verbs
     for verb in verbs:
         context = root.make_context("meshd", [], resilient_parsing=True)
         assert root.get_command(context, verb) is not None, verb

@@ -358,6 +358,19 @@ def test_everything_said_to_be_durable_survives_kill_9(tmp_path: Path) -> None:
     assert stored.store_id == "new-id"
 
 
+async def test_compacting_gives_the_room_of_what_was_forgotten_back(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path, "abc")
+    slugs = [f"site-{number}" for number in range(8)]
+    registers = {f"p{number}": Register(LATER, "x" * 1000) for number in range(700)}
+    await store.commit([SaveDocument(slug, LIFE, None, registers) for slug in slugs])
+    await store.commit([SaveSeq("dev-02.abc", 7), *(ForgetDocument(slug) for slug in slugs)])
+    for _ in range(3):
+        await store.compact()
+    assert (await store.load()).seqs == {"dev-02.abc": 7}
+    await store.close()
+    assert (tmp_path / DATABASE).stat().st_size < 200_000
+
+
 async def test_a_commit_with_a_value_that_is_not_json_leaves_nothing_behind(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path, "new-id")
     with pytest.raises(TypeError):

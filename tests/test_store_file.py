@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import trio
 
 from meshd import store_file
 from meshd.core.documents import Conflict, Document, Register
@@ -90,10 +91,9 @@ def set_aside(folder: Path) -> list[str]:
 
 async def stored_in(data_dir: Path) -> Stored:
     store = await SqliteStore.open(data_dir, "another-id")
-    try:
-        return await store.load()
-    finally:
-        await store.close()
+    stored = await store.load()
+    await store.close()
+    return stored
 
 
 async def write_much(data_dir: Path) -> Stored:
@@ -282,7 +282,7 @@ async def test_a_data_dir_that_may_not_be_written_is_one_clear_error(tmp_path: P
 async def test_a_read_only_disk_is_one_clear_error(small_disk: Path, is_new: bool) -> None:
     if not is_new:
         await write_much(small_disk)
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    await trio.run_process(["mount", "-o", "remount,ro", small_disk])
     with pytest.raises(StoreError, match=rf"{small_disk} cannot be used: .*Read-only file system"):
         await SqliteStore.open(small_disk, "new-id")
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from quart_trio import QuartTrio
 
 from meshd.api.access import Access, own_hosts
+from meshd.api.alerts import Alerts
 from meshd.api.catalogue import Catalogue
 from meshd.api.categories import Categories
+from meshd.api.compaction import Compaction
 from meshd.api.conflicts import Conflicts
 from meshd.api.events import Events
 from meshd.api.health import Health
@@ -30,11 +32,13 @@ def create_app(instance: Instance) -> QuartTrio:
     app.before_request(access.before_request)
     catalogue = Catalogue(str(instance.configuration.repo_root))
     Problems(MAX_BODY_BYTES).add_to(app)
-    Health(instance, catalogue).add_to(app)
+    Health(instance).add_to(app)
     Hivemind(instance).add_to(app)
     Projects(instance, catalogue).add_to(app)
     Categories(instance).add_to(app)
     Events(instance).add_to(app)
     Conflicts(instance).add_to(app)
     Settings(instance).add_to(app)
+    Alerts(instance).add_to(app)
+    Compaction(instance).add_to(app)
     return app

@@ -1,10 +1,9 @@
-"""What is known of each document without reading it again: its size, and what a list shows of it."""
+"""What a list shows of each document, known without reading it again."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import orjson
 import trio
 from attrs import define, field, frozen
 
@@ -15,10 +14,9 @@ from meshd.project import is_reserved
 
 @frozen
 class Entry:
-    """One living document; `size_bytes` is that of its JSON."""
+    """One living document."""
 
     document: Document
-    size_bytes: int
     title: Json
     status: Json
     milestones: int
@@ -54,7 +52,6 @@ def _entry(document: Document, repo_root: str) -> Entry:
     milestones = _objects(content.get("milestones"))
     return Entry(
         document,
-        size_bytes=len(orjson.dumps(content)),
         title=content.get("title"),
         status=content.get("status"),
         milestones=len(milestones),

@@ -17,7 +17,17 @@ from meshd.project import MAX_DEPTH
 # Without a type (curl -T) a body is taken for what the method expects.
 JSON_TYPES = ("application/json", "")
 
-_STATUS_OF_CODE = {"invalid": 422, "not-found": 404, "revision-mismatch": 412, "outbox-full": 507, "disk-full": 507, "too-large": 413}
+_STATUS_OF_CODE = {
+    "invalid": 422,
+    "not-found": 404,
+    "revision-mismatch": 412,
+    "outbox-full": 507,
+    "disk-full": 507,
+    "too-large": 413,
+    "not-primary": 409,
+    "unknown-setting": 422,
+    "credential-refused": 422,
+}
 
 
 async def submit(instance: Instance, command: Command) -> Accepted:

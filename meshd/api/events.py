@@ -31,6 +31,7 @@ from meshd.project import is_reserved
 KEEP_ALIVE_S = 15.0  # shorter than the silence after which proxies hang up
 MAX_STREAMS = 64  # a quarter of the connections: a stream keeps its own for as long as it likes
 CHUNK_EVENTS = 256  # in one write, some 64 KiB: what a slow reader can make us hold
+PACE_S = 0.02  # between two writes to one reader: a write costs as much CPU as 100 events in it
 MAX_LISTED = 1000
 RETRY_MS = 1000  # how long a browser waits before it connects again
 
@@ -135,6 +136,7 @@ class _Body:
     _greeting: bytes
     _opened: set[_Body]
     _silent_until_s: float = 0.0
+    _paced_until_s: float = 0.0
 
     def __aiter__(self) -> _Body:
         self._opened.add(self)
@@ -149,10 +151,13 @@ class _Body:
         if self._greeting:
             greeting, self._greeting = self._greeting, b""
             return greeting
+        await trio.sleep_until(self._paced_until_s)
         while True:
             reading = self._events.after(self._cursor, CHUNK_EVENTS, self._wants)
             self._cursor = reading.cursor
             if reading.gap or reading.events:
+                if len(reading.events) < CHUNK_EVENTS:
+                    self._paced_until_s = trio.current_time() + PACE_S
                 return _chunk(reading)
             if self._events.closed:
                 raise StopAsyncIteration

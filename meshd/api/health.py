@@ -15,12 +15,13 @@ import sys
 from attrs import frozen
 from quart import Quart, Response
 
-from meshd.api.catalogue import Catalogue, Entry
+from meshd.api.alerts import alerts_json
+from meshd.api.compaction import diagnostics
 from meshd.api.instance import Instance
 from meshd.api.members import capacity_summary, online_peer_json, utc_or_none
 from meshd.api.responses import json_response
 from meshd.core.snapshot import Snapshot
-from meshd.model import Json, JsonObject, Role, Status, utc_text
+from meshd.model import JsonObject, Role, Status, utc_text
 from meshd.store import Disk
 
 
@@ -29,7 +30,6 @@ class Health:
     """The open routes."""
 
     instance: Instance
-    catalogue: Catalogue
 
     def add_to(self, app: Quart) -> None:
         app.add_url_rule("/livez", view_func=self.livez)
@@ -63,14 +63,15 @@ class Health:
                 "dataDir": str(self.instance.configuration.data_dir),
                 "disk": {"freeBytes": disk.free_bytes, "full": disk.is_full, "damagedDatabases": [*disk.damaged]},
                 "env": _environment(),
-                "sync": await self._sync(snapshot),
+                "alerts": alerts_json(snapshot),
+                "sync": self._sync(snapshot),
             }
         )
 
     def _timestamp(self) -> str:
         return utc_text(self.instance.utc_ms())
 
-    async def _sync(self, snapshot: Snapshot) -> JsonObject:
+    def _sync(self, snapshot: Snapshot) -> JsonObject:
         configuration = self.instance.configuration
         online = [member for member in snapshot.members if member.status.is_online]
         listens_as_primary = snapshot.mesh_enabled and snapshot.role is Role.PRIMARY
@@ -84,24 +85,12 @@ class Health:
             "peerCapacitySummary": capacity_summary(online),
             "partitionSince": utc_or_none(snapshot.partition_since_ms),
             "queuedChanges": snapshot.queued_changes,
-            "compactionDiagnostics": _compaction_diagnostics(
-                await self.catalogue.entries(snapshot.documents), configuration.compaction.alert_bytes
-            ),
+            "compactionDiagnostics": diagnostics(snapshot.compaction, configuration),
             "enabled": snapshot.mesh_enabled,
             "instanceId": snapshot.instance_id,
             "term": snapshot.term,
             "primaryId": snapshot.primary_id,
         }
-
-
-def _compaction_diagnostics(entries: list[Entry], alert_bytes: int) -> JsonObject:
-    alerts: list[Json] = [
-        {"slug": entry.document.slug, "sizeBytes": entry.size_bytes, "alertBytes": alert_bytes}
-        for entry in entries
-        if entry.size_bytes > alert_bytes
-    ]
-    total_bytes = sum(entry.size_bytes for entry in entries)
-    return {"alertCount": len(alerts), "alerts": alerts, "lastCompaction": None, "totalSizeBytes": total_bytes}
 
 
 def _status(snapshot: Snapshot, disk: Disk) -> str:

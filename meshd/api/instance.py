@@ -9,7 +9,7 @@ from attrs import field, frozen
 from meshd.capacity import ProcessMemory
 from meshd.configuration import Configuration
 from meshd.core.effects import Accepted, Rejected
-from meshd.core.inputs import Command, SettingsCommand
+from meshd.core.inputs import Request
 from meshd.core.snapshot import Snapshot
 from meshd.events import EventStream
 from meshd.store import Disk
@@ -26,7 +26,7 @@ class Instance:
     configuration: Configuration
     version: str
     snapshot: Callable[[], Snapshot]
-    submit: Callable[[Command | SettingsCommand], Awaitable[Accepted | Rejected]]
+    submit: Callable[[Request], Awaitable[Accepted | Rejected]]
     utc_ms: Callable[[], int]
     uptime_s: Callable[[], float]
     process_memory: Callable[[], ProcessMemory]

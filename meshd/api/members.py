@@ -49,6 +49,7 @@ def online_peer_json(member: MemberView) -> JsonObject:
         },
         "lastSeen": utc_text(member.last_seen_ms),
         "latencyMs": member.latency_ms,
+        **_agreement_json(member),
     }
 
 
@@ -71,6 +72,18 @@ def peer_json(member: MemberView) -> JsonObject:
         "version": member.version,
         "dialect": member.dialect,
         "linked": member.linked,
+        **_agreement_json(member),
+    }
+
+
+def _agreement_json(member: MemberView) -> JsonObject:
+    """Whether data crosses, and not heartbeats alone; null where it is not known."""
+    age_s = member.last_change_age_s
+    return {
+        "inSync": member.in_sync,
+        "outOfSyncSince": utc_or_none(member.out_of_sync_since_ms),
+        "lastChange": utc_or_none(member.last_change_ms),
+        "lastChangeAgeMs": None if age_s is None else round(age_s * 1000),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from attrs import frozen
 from quart import Quart, Response, request
 
-from meshd.api.commands import JSON_TYPES, json_body
+from meshd.api.commands import JSON_TYPES, json_body, refusal
 from meshd.api.instance import Instance
 from meshd.api.problems import problem
 from meshd.api.responses import json_response
@@ -21,13 +21,6 @@ from meshd.errors import ApiError
 from meshd.model import JsonObject
 
 _PATCH_TYPES = ("application/merge-patch+json", *JSON_TYPES)
-_STATUS_OF_CODE = {
-    "invalid": 422,
-    "unknown-setting": 422,
-    "credential-refused": 422,
-    "not-primary": 409,
-    "revision-mismatch": 412,
-}
 
 
 @frozen
@@ -78,7 +71,8 @@ class Settings:
     async def _submit(self, command: SettingsCommand) -> Response:
         outcome = await self.instance.submit(command)
         if isinstance(outcome, Rejected):
-            return problem(_STATUS_OF_CODE[outcome.code], outcome.code, outcome.detail, more=self._more(outcome))
+            error = refusal(outcome)
+            return problem(error.status, error.code, error.detail, more=self._more(outcome))
         body: JsonObject = {"scope": command.scope, "revision": int(outcome.revision), "changed": outcome.changed}
         return json_response(body, headers=_tag(int(outcome.revision)))
 

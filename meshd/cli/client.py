@@ -36,12 +36,13 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 # What to do about a refusal, by the stable code of its problem document.
 ADVICE = {
     "not-found": "`meshd projects ls` lists what there is",
-    "invalid": "mend the document and put it again",
+    "invalid": "mend it and try again",
     "invalid-json": "the file must hold one JSON object",
     "too-large": "a document may have 2 MiB; split the project",
     "revision-mismatch": "somebody was quicker: read it again (`meshd projects show`) and use the revision it has now",
     "outbox-full": "this instance has been without a primary for long: see `meshd status`, then try again",
     "disk-full": "make room on the disk of its dataDir, then try again; nothing was lost",
+    "not-primary": "name the primary's daemon with --url, or add --local",
     "unauthorized": "set AUTOMAKER_API_KEY to the key of that daemon, or ask from its own host",
     "forbidden-host": "name the daemon by an address or host name that its configuration knows",
     "forbidden-origin": "name the daemon by an address or host name that its configuration knows",

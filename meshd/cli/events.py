@@ -33,8 +33,8 @@ def events(
 ) -> None:
     """Show what happens on an instance. Reads.
 
-    Documents, members, settings, alerts: the last 100 events; with --since what came after one; with -f what comes from now
-    on (after --since first what came meanwhile). A stream that breaks off is taken up again where it ended.
+    Documents, members, settings, alerts: the last 100 events; with --since what came after one; with -f what comes
+    from now on (with both, first what came meanwhile). A stream that breaks off is taken up again where it ended.
 
     With --json: {"version", "id", "type", "timestamp", "payload"}, one per line. Where events are no longer to be had
     stands {"version", "type": "gap", "from", "to", "reason"}.
@@ -63,7 +63,7 @@ def _listed(daemon: Daemon, wanted: Mapping[str, str], since: int | None) -> Ite
 def _followed(daemon: Daemon, wanted: Mapping[str, str], since: int | None) -> Iterator[Mapping[str, Any]]:
     """What happens, for ever; raises only when the first connection fails, or a later one is refused."""
     last_id = None if since is None else str(since)
-    path = f"/api/events?{urlencode(wanted)}"
+    path = f"/api/events?{urlencode(wanted)}" if wanted else "/api/events"
     while True:
         try:
             for frame in daemon.stream(path, {"Last-Event-ID": last_id} if last_id else {}):

@@ -11,7 +11,10 @@ import click
 from meshd.cli.client import Daemon, daemon_options
 from meshd.cli.output import NOTHING, duration, json_option, percent, print_json, print_table, shown
 
-HEADERS = ("instance", "role", "focus", "priority", "status", "seen as", "heard", "latency", "cpu", "ram", "version")
+HEADERS = (
+    *("instance", "role", "focus", "priority", "status", "seen as", "heard"),
+    *("in sync", "last change", "latency", "cpu", "ram", "version"),
+)
 
 
 @click.command()
@@ -20,7 +23,8 @@ HEADERS = ("instance", "role", "focus", "priority", "status", "seen as", "heard"
 def members(url: str | None, config_file: Path | None, as_json: bool) -> None:
     """List the instances of the mesh as one of them sees them. Reads.
 
-    The one that was asked comes first, the others by their priority.
+    The one that was asked comes first, the others by their priority. "in sync" says whether a peer's documents are
+    equal to those of the one that was asked, "last change" when a change last came from it.
 
     With --json: {"version", "url", "primaryId", "self", "peers"}: primaryId is from GET /api/hivemind/status (null
     while there is none), self is GET /api/hivemind/self, peers are those of GET /api/hivemind/peers.
@@ -37,15 +41,25 @@ def members(url: str | None, config_file: Path | None, as_json: bool) -> None:
 
 def member_rows(primary_id: Any, this: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """The lines that `meshd members` prints."""
-    own = (*_who(this, this["syncRole"]), shown(this["status"]), "itself", NOTHING, NOTHING, *_what(this))
+    own = (*_who(this, this["syncRole"]), shown(this["status"]), "itself", *[NOTHING] * 4, *_what(this))
     return [own, *(_peer_row(peer, primary_id) for peer in peers)]
 
 
 def _peer_row(peer: Mapping[str, Any], primary_id: Any) -> tuple[str, ...]:
     role = "primary" if peer["instanceId"] == primary_id else "worker"
-    heard = f"{duration(peer['ageMs'] / 1000)} ago" if peer.get("ageMs") is not None else NOTHING
+    heard = _ago(peer.get("ageMs"))
+    agreement = (_in_sync(peer), _ago(peer.get("lastChangeAgeMs")))
     latency = f"{peer['latencyMs']:.1f} ms" if peer.get("latencyMs") is not None else NOTHING
-    return (*_who(peer, role), shown(peer["status"]), shown(peer["state"]), heard, latency, *_what(peer))
+    return (*_who(peer, role), shown(peer["status"]), shown(peer["state"]), heard, *agreement, latency, *_what(peer))
+
+
+def _ago(age_ms: int | None) -> str:
+    return NOTHING if age_ms is None else f"{duration(age_ms / 1000)} ago"
+
+
+def _in_sync(peer: Mapping[str, Any]) -> str:
+    since = peer.get("outOfSyncSince")
+    return f"no, since {since}" if since else shown(peer.get("inSync"))
 
 
 def _who(member: Mapping[str, Any], role: str) -> tuple[str, ...]:

@@ -16,12 +16,13 @@ Two dialects share the port. An instance speaks the **original** dialect until t
 | `identity` | both, first | who is here: `instanceId`, `name`, `role` (focus), `tags`, `url`, `priority`; native also `protocol`, `minProtocol`, `boot`, `store`, `term`, `syncRole`, `primaryUrl`, `hive`, `peersHash`, `version`, `clock`, `capacity` |
 | `heartbeat` | both, every `heartbeatIntervalMs` | as identity, with `capacity`; native also `boot`, `term`, `status`, `root` (digest of all documents) |
 | `goodbye` | who leaves; relayed by the primary | offline at once, without the TTL; native also `boot`, `reason` |
-| `presence` | primary to workers, on link up, at each heartbeat, at once when a status changes | every member it knows but itself: whole rows for those that changed (all when `full`), `instanceId` and `age` (ms since heard) for the rest |
+| `presence` | primary to workers, on link up, at each heartbeat, at once when a status changes | every member it knows but itself: whole rows for those that changed (all when `full`), `instanceId`, `age` (ms since heard) and `root` for the rest |
 | `changes` | who made them, then relayed by the primary | accepted edits: `{origin, seq, stamp, slug, life, kind, fields, removed}`, at most 512 or 256 KiB a frame |
 | `ack` | primary to origin | everything of `origin` up to `seq` is on the primary's disk |
-| `digest` | worker on link up, either when changes were missed | `documents: {slug: digest}`; the `answer` to one also names `seqs`, the last change of each origin |
+| `digest` | worker on link up and when roots stay different, either when changes were missed | `documents: {slug: digest}`; the `answer` to one also names `seqs`, the last change of each origin |
 | `documents` | both, in an exchange | `{slug, life, ended, registers: {path: [stamp, value]}}`, `[stamp]` for a tombstone; a large document comes in parts; merged, never overwritten |
-| `feature_event` | original peers (`project_event` is an alias) | a whole document: `project:created`, `project:updated`, `project:deleted` |
+| `feature_event` | original peers (`project_event` is an alias) | a whole document: `project:created`, `project:updated`, `project:deleted`; or the list of categories: `categories:updated` |
+| `settings_event` | primary to all, on each change and on link up | all shared settings: `settings`, native also `revision`; a worker that holds a greater revision than its primary returns it with the same message |
 | `refuse` | either, last | the `code` and `reason` of the close that follows |
 
 Close codes: 1001 going away, 1002 protocol error, 1009 too big, 4403 not allowed, 4406 another protocol or mesh, 4408
@@ -29,8 +30,12 @@ too slow, 4409 duplicate instanceId, 4410 superseded by a newer link, 4420 clock
 
 # The modules
 
-`node` routes an input to the one module that decides about it: `handshake` (who may stay on a link), `membership`
-(who is there), `election` (who leads), `replication` (what the documents are, with `documents` for how they merge,
-`clock` for their stamps and `originals` for what original peers send). `inputs` and `effects` are all that goes in
-and comes out, `messages` all that is said, `snapshot` all that may be looked at, `stored` all that is remembered.
+`node` routes an input to the one module that decides about it: `handshake` (who may stay on a link), `membership` (who
+is there), `election` (who leads), `replication` (what the documents are, with `documents` for how they merge, `clock`
+for their stamps and `originals` for what original peers send), `settings` (what all hosts share, with `settings_schema`
+for what may be shared and `credentials` for what never is). `categories` is a document with the reserved slug
+`@categories`; `events` numbers and keeps what applications are told. `upkeep` puts together what keeps an instance
+right: `convergence` (who holds what we hold), `compaction` (sizes, and the end of tombstones), `watch` (links, queue,
+clock) and the `alerts` that they raise. `inputs` and `effects` are all that goes in and
+comes out, `messages` all that is said, `snapshot` all that may be looked at, `stored` all that is remembered.
 """  # noqa: E501  the table's rows are one line each

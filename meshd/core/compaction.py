@@ -43,7 +43,7 @@ SCOPE = "compaction"
 class Pass:
     """One look: how many living documents and what they take, which tombstones were dropped and how many are kept.
 
-    `waiting_for` are the instances that have to be online and in sync before expired tombstones may go.
+    `waiting_for` are the instances that have to be online and in sync before expired tombstones, if any, may go.
     """
 
     utc_ms: int
@@ -87,8 +87,8 @@ class Compaction:
 
     def run(self, now: Now) -> Iterator[Effect]:
         """One pass; due every `intervalMs`."""
-        waiting_for = self._waiting_for(now)
         self._expire(now)
+        waiting_for = self._waiting_for(now) if self.replication.expired else ()
         dropped = () if waiting_for else self._droppable(now)
         for slug in dropped:
             yield from self.replication.forget(slug)

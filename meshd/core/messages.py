@@ -80,7 +80,6 @@ class PresenceRow:
 
     instance_id: str
     age: int
-    root: str | None = None
     status: Status | None = None
     boot: str | None = None
     name: str | None = None
@@ -91,6 +90,7 @@ class PresenceRow:
     version: str | None = None
     capacity: Capacity | None = None
     timestamp: UtcMs | None = None
+    root: str | None = None
 
 
 @frozen
@@ -171,7 +171,7 @@ class FeatureEvent:
 
 @frozen
 class SettingsEvent:
-    """All shared settings, from the primary. Native: with their `revision`, and returned to a primary that lost them."""
+    """All shared settings, from the primary. Native: with `revision`, and returned to a primary that lost them."""
 
     instance_id: str
     settings: JsonObject

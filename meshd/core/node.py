@@ -89,6 +89,7 @@ class Node:
         effects = list(self._route(happened, now))
         effects += self._tell_presence(now)
         effects += self._upkeep.stepped(now)
+        effects.sort(key=lambda effect: isinstance(effect, Reply))  # who waits is answered last
         return list(self._events.numbered(effects, now))
 
     def _route(self, happened: inputs.Input, now: Now) -> Iterator[Effect]:

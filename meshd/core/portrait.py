@@ -143,12 +143,11 @@ class Portrait:
 def _row(member: Member, root: str | None, now: Now, *, whole: bool) -> messages.PresenceRow:
     age_ms = max(0, round((now.mono_s - member.contact_s) * 1000))
     if not whole:
-        return messages.PresenceRow(member.instance_id, age_ms, root)
+        return messages.PresenceRow(member.instance_id, age_ms, root=root)
     heartbeat_ms = member.last_heartbeat_ms
     return messages.PresenceRow(
         member.instance_id,
         age_ms,
-        root,
         status=member.status,
         boot=member.boot,
         name=member.name,
@@ -159,6 +158,7 @@ def _row(member: Member, root: str | None, now: Now, *, whole: bool) -> messages
         version=member.version,
         capacity=member.capacity,
         timestamp=None if heartbeat_ms is None else UtcMs(heartbeat_ms),
+        root=root,
     )
 
 

@@ -306,8 +306,7 @@ class Replication:
         differing = [
             document
             for slug, document in self.documents.items()
-            if digest.documents.get(slug) != document.digest
-            and (slug in digest.documents or slug not in self.expired)
+            if digest.documents.get(slug) != document.digest and (slug in digest.documents or slug not in self.expired)
         ]
         yield from self._documents(link, differing)
         if digest.answer:

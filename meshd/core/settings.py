@@ -97,7 +97,7 @@ class Settings:
     def begin(self, now: Now) -> Iterator[Effect]:
         """The instance starts: what the file says is told, and on the primary taken up."""
         for fault in self.file_faults:
-            yield Note(Level.WARNING, f"sharedSettings in the configuration, not used: {fault.detail}")
+            yield Note(Level.WARNING, f"sharedSettings in the configuration, a key is left out: {fault.detail}")
         file, shared = self.scopes.file.values, self.scopes.shared
         if self.leadership.is_primary:
             wanted = dict(file) if shared.revision == 0 else _edited(shared.values, self.file_before, file)

@@ -31,6 +31,7 @@ class Upkeep:
 
     configuration: Configuration
     handshake: Handshake
+    membership: Membership
     leadership: Leadership
     replication: Replication
     alerts: Alerts
@@ -55,7 +56,10 @@ class Upkeep:
         watch = Watch(configuration, alerts, leadership, membership)
         acknowledged = Compaction.acknowledged_before(stored)
         compaction = Compaction(configuration, replication, membership, convergence, alerts, acknowledged)
-        return cls(configuration, handshake, leadership, replication, alerts, convergence, watch, compaction)
+        return cls(
+            *(configuration, handshake, membership, leadership, replication),
+            *(alerts, convergence, watch, compaction),
+        )
 
     def stepped(self, now: Now) -> Iterator[Effect]:
         """Called after each step."""
@@ -101,7 +105,7 @@ class Upkeep:
         """The primary said its root, and those of whom we are not linked to."""
         yield from self.heard_root(line, presence.root, now)
         for row in presence.members:
-            if row.instance_id != self.configuration.protolab.instance_id and not self.handshake.of(row.instance_id):
+            if row.instance_id in self.membership.members and not self.handshake.of(row.instance_id):
                 yield from self.convergence.said(row.instance_id, row.root, now)
 
     def received(self, line: Line, message: Changes | Documents | FeatureEvent, now: Now) -> None:
@@ -109,7 +113,7 @@ class Upkeep:
         names = {line.instance_id} if line.instance_id else set()
         if isinstance(message, Changes):
             names |= {change.origin.rpartition(".")[0] for change in message.changes}
-        self.convergence.received(names, now)
+        self.convergence.received(names & self.membership.members.keys(), now)
 
     def acknowledge(self, request: AcknowledgeCompaction) -> Iterator[Effect]:
         yield from self.compaction.acknowledge()

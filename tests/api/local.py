@@ -9,12 +9,13 @@ from attrs import define, evolve, field
 from meshd.api.instance import Instance
 from meshd.capacity import ProcessMemory
 from meshd.configuration import Configuration, Hivemind, InstanceKeys, Protolab
-from meshd.core.effects import Accepted, Effect, Rejected, Reply
-from meshd.core.inputs import Command, Input, LinkUp, Received
+from meshd.core.effects import Accepted, Effect, Emit, Rejected, Reply
+from meshd.core.inputs import Input, LinkUp, Received, Request
 from meshd.core.messages import Heartbeat, Identity, UtcMs
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
+from meshd.events import EventStream
 from meshd.model import Capacity, Focus, Now, Role
 from meshd.store import Disk
 
@@ -51,15 +52,20 @@ class Local:
     configuration: Configuration = ALONE
     now: Now = START
     disk: Disk = AMPLE
+    events: EventStream = field(factory=EventStream)
     node: Node = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.node = Node(self.configuration, Birth("b007", "0.1.0"), Stored("5704e"))
 
     def step(self, happened: Input) -> list[Effect]:
-        return self.node.step(happened, self.now)
+        effects = self.node.step(happened, self.now)
+        for effect in effects:
+            if isinstance(effect, Emit):
+                self.events.append(effect)
+        return effects
 
-    async def submit(self, command: Command) -> Accepted | Rejected:
+    async def submit(self, command: Request) -> Accepted | Rejected:
         outcomes = [effect.outcome for effect in self.step(command) if isinstance(effect, Reply)]
         assert len(outcomes) == 1
         return outcomes[0]
@@ -93,4 +99,5 @@ class Local:
             disk=lambda: self.disk,
             hostname="Box.example",
             api_key=api_key,
+            events=self.events,
         )

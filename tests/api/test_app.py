@@ -73,6 +73,6 @@ async def test_a_view_that_crashes_is_one_problem_and_one_traceback(caplog: pyte
 
 async def test_a_websocket_is_not_found() -> None:
     http = create_app(Local().instance()).test_client()
-    async with http.websocket("/api/events") as websocket:
+    async with http.websocket("/api/hivemind") as websocket:
         with pytest.raises(Exception, match="404"):
             await websocket.receive()

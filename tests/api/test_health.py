@@ -13,7 +13,7 @@ from attrs import evolve
 
 from meshd.api.app import create_app
 from meshd.configuration import Compaction
-from meshd.core.inputs import DrainRequested, LinkDown, PutProject, TtlDue
+from meshd.core.inputs import CompactionDue, DrainRequested, LinkDown, PutProject, TtlDue
 from meshd.model import Capacity, Now
 from meshd.store import Disk
 from tests.api.local import ALONE, PEERS, PRIMARY, START, WORKER, Local
@@ -77,6 +77,7 @@ async def test_detailed_of_a_primary() -> None:
         "dataDir": "/srv/data",
         "disk": {"freeBytes": 50_000_000_000, "full": False, "damagedDatabases": []},
         "env": health["env"],
+        "alerts": [],
         "sync": {
             "role": "primary",
             "syncPort": 4444,
@@ -126,6 +127,10 @@ async def test_detailed_of_a_primary() -> None:
         },
         "lastSeen": "2026-03-14T09:26:53.589Z",
         "latencyMs": None,
+        "inSync": None,
+        "outOfSyncSince": None,
+        "lastChange": None,
+        "lastChangeAgeMs": None,
     }
     assert (online[1]["identity"]["capacity"], online[1]["identity"]["lastHeartbeat"]) == (None, None)
 
@@ -166,19 +171,28 @@ async def test_large_documents_raise_compaction_alerts() -> None:
     local = Local(evolve(ALONE, compaction=Compaction(alert_bytes=100)))
     local.step(PutProject(1, "small", {"title": "t"}))
     local.step(PutProject(2, "large", {"title": "t" * 100}))
+    local.step(CompactionDue())
     app = create_app(local.instance()).test_client()
     first = (await (await app.get("/api/health/detailed")).get_json())["sync"]["compactionDiagnostics"]
-    large_bytes = len(json.dumps({"slug": "large", "title": "t" * 100}, separators=(",", ":")))
-    small_bytes = len(json.dumps({"slug": "small", "title": "t"}, separators=(",", ":")))
+    sizes = local.node.snapshot(local.now).compaction.sizes
     assert first == {
         "alertCount": 1,
-        "alerts": [{"slug": "large", "sizeBytes": large_bytes, "alertBytes": 100}],
-        "lastCompaction": None,
-        "totalSizeBytes": large_bytes + small_bytes,
+        "alerts": [
+            {
+                "slug": "large",
+                "sizeBytes": sizes["large"],
+                "alertBytes": 100,
+                "since": "2026-03-14T09:26:53.589Z",
+            }
+        ],
+        "lastCompaction": "2026-03-14T09:26:53.589Z",
+        "totalSizeBytes": sizes["small"] + sizes["large"],
     }
+    assert 0 < sizes["small"] < 100 < sizes["large"] < 250
     local.step(PutProject(3, "large", {"title": "t"}))
+    local.step(CompactionDue())
     second = (await (await app.get("/api/health/detailed")).get_json())["sync"]["compactionDiagnostics"]
-    assert (second["alertCount"], second["totalSizeBytes"]) == (0, small_bytes * 2)
+    assert (second["alertCount"], second["totalSizeBytes"]) == (0, sizes["small"] * 2)
 
 
 JQ_LINES: list[tuple[str, list[Any] | None]] = [

@@ -76,6 +76,10 @@ async def test_peers_come_by_priority_and_tell_everything() -> None:
         "version": None,
         "dialect": "original",
         "linked": True,
+        "inSync": None,
+        "outOfSyncSince": None,
+        "lastChange": None,
+        "lastChangeAgeMs": None,
     }
     assert by_name["dev-02"]["capacity"]["cores"] == 2
 

@@ -21,7 +21,7 @@ from attrs import define, evolve
 from meshd.api.app import BODY_WITHIN_S, MAX_BODY_BYTES, create_app
 from meshd.api.server import GRACE_S, IDLE_S, MAX_CONNECTIONS, MAX_REPORT, SEND_WITHIN_S, serve
 from meshd.core.effects import Accepted, Rejected
-from meshd.core.inputs import Command, PutProject
+from meshd.core.inputs import PutProject, Request
 from tests.api.local import Local
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -374,7 +374,7 @@ async def test_idle_connections_close_at_once_when_the_server_stops(running: Ser
 async def test_an_answer_under_way_is_finished_when_the_server_stops(nursery: trio.Nursery) -> None:
     local, asked, stop, committed = Local(), trio.Event(), trio.Event(), trio.Event()
 
-    async def submit(command: Command) -> Accepted | Rejected:
+    async def submit(command: Request) -> Accepted | Rejected:
         asked.set()
         await committed.wait()
         return await local.submit(command)

@@ -72,6 +72,10 @@ PEER: dict[str, Any] = {
     "version": None,
     "dialect": "native",
     "linked": True,
+    "inSync": True,
+    "outOfSyncSince": None,
+    "lastChange": "2026-03-14T09:26:50.000Z",
+    "lastChangeAgeMs": 3_589,
 }
 
 
@@ -87,6 +91,11 @@ def daemon(recorded: Recorded) -> Recorded:
 def pairs(output: str) -> dict[str, str]:
     """Names and what they hold, of a table of pairs."""
     return {name.strip(): value.strip() for name, _, value in (line.partition("  ") for line in output.splitlines())}
+
+
+def cells(line: str) -> list[str]:
+    """What stands in the columns of a line."""
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
 
 def test_status_in_words(daemon: Recorded) -> None:
@@ -143,6 +152,8 @@ def test_members_in_words_itself_first(daemon: Recorded) -> None:
         "itself",
         "-",
         "-",
+        "-",
+        "-",
         "7 %",
         "41 %",
         "0.1.0",
@@ -155,11 +166,24 @@ def test_members_in_words_itself_first(daemon: Recorded) -> None:
         "online",
         "suspect",
         "1.2 s ago",
+        "yes",
+        "3.6 s ago",
         "1.2 ms",
         "-",
         "-",
         "-",
     ]
+
+
+def test_members_name_since_when_one_is_out_of_sync(daemon: Recorded) -> None:
+    lost = {**PEER, "inSync": False, "outOfSyncSince": "2026-03-14T09:20:00.000Z"}
+    old = {**PEER, "instanceId": "old-01", "inSync": None, "lastChangeAgeMs": None}
+    daemon.answer("GET", "/api/hivemind/peers", {"peers": [lost, old]})
+
+    _, _, first, second = meshd("members", "--url", daemon.url).stdout.splitlines()
+
+    assert cells(first)[7:9] == ["no, since 2026-03-14T09:20:00.000Z", "3.6 s ago"]
+    assert cells(second)[7:9] == ["-", "-"]
 
 
 def test_members_as_json(daemon: Recorded) -> None:

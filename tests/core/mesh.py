@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from attrs import define, evolve, field, frozen
 
-from meshd.configuration import Configuration, Hivemind, Outbox, Protolab
+from meshd.configuration import Compaction, Configuration, Hivemind, Outbox, Protolab
 from meshd.core import effects, inputs, messages
 from meshd.core.documents import Conflict, Document
 from meshd.core.effects import Accepted, Effect, Emit, Rejected
@@ -41,6 +41,7 @@ def configuration(
     peers: Sequence[str] = ("dev-01", "dev-02", "dev-03"),
     enabled: bool = True,
     max_changes: int = 100_000,
+    tombstone_retention_ms: int = 604_800_000,
 ) -> Configuration:
     """The configuration of one instance, with the specification's defaults; `peers` are instance ids."""
     return Configuration(
@@ -48,6 +49,7 @@ def configuration(
         protolab=Protolab(enabled=enabled, role=role, instance_id=instance_id, instance_url=url_of(instance_id)),
         hivemind=Hivemind(enabled=enabled, peers=tuple(map(url_of, peers))),
         outbox=Outbox(max_changes=max_changes),
+        compaction=Compaction(tombstone_retention_ms=tombstone_retention_ms),
     )
 
 
@@ -69,6 +71,8 @@ class Disk:
                 before = self.documents.get(slug)
                 kept = {} if before is None or record.replace else before.registers
                 self.documents[slug] = Document(slug, record.life, {**kept, **registers}, record.ended)
+            case effects.ForgetDocument(slug):
+                del self.documents[slug]
             case effects.SaveOutbox(change):
                 self.outbox[change.seq] = change
             case effects.TrimOutbox(seq):
@@ -188,6 +192,7 @@ class Mesh:
         host.files = dict(host.disk.documents)  # the workspace is brought up to date before anything else
         host.node = Node(host.configuration, Birth(f"{host.name}-boot{host.boots}", "1.0"), host.disk.stored())
         self.step(host, inputs.Started())
+        self._every(host, "compaction", host.configuration.compaction.interval_ms / 1000)
         if host.configuration.mesh_enabled:
             hivemind = host.configuration.hivemind
             self._every(host, "heartbeat", hivemind.heartbeat_interval_ms / 1000)
@@ -355,6 +360,8 @@ class Mesh:
                 self.step(host, inputs.HeartbeatDue(Capacity(cores=2)))
             case "ttl":
                 self.step(host, inputs.TtlDue())
+            case "compaction":
+                self.step(host, inputs.CompactionDue())
             case url:
                 self._dial(host, url)
 

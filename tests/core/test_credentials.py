@@ -81,7 +81,7 @@ def test_tokens_that_are_counted_are_no_credentials() -> None:
     assert not credential_key("max_tokens", 0.5)
     assert credential_key("maxTokens", "4096")
     assert credential_key("accessTokens", ["a", "b"])
-    assert credential_key("sessionTokens", True), "true is not a count"
+    assert credential_key("sessionTokens", value=True), "true is not a count"
     assert credential_key("pinToken", 1234), "only the plural counts"
 
 
@@ -103,7 +103,7 @@ def test_a_token_is_found_wherever_it_stands_by_itself(before: str, token: str, 
     "unit", ["eyJ", "-eyJ", " eyJaaaaaaaaa", "://", "://a:", "sk-", "-----BEGIN ", "ghp_", "sk-a-", "eyJaaaaaaaaaa."]
 )
 def test_a_hostile_text_costs_little(unit: str) -> None:
-    text = unit * (4_000_000 // len(unit))
+    text = unit * (400_000 // len(unit))
     started_s = time.process_time()
     credential_text(text)
-    assert time.process_time() - started_s < 8, "linear in its length"
+    assert time.process_time() - started_s < 3, "linear in its length"

@@ -148,8 +148,10 @@ def test_a_digest_depends_on_the_slug_and_not_on_the_order_of_registers(document
 def test_the_root_is_of_all_documents_in_any_order(states: list[Document]) -> None:
     held = {f"site{number}": evolve(state, slug=f"site{number}") for number, state in enumerate(states)}
     assert root_digest(held) == root_digest(dict(reversed(held.items())))
-    for slug in held:
-        assert root_digest({name: held[name] for name in held if name != slug}) != root_digest(held)
+    for slug, document in held.items():
+        rest = {name: held[name] for name in held if name != slug}
+        # Hosts let go of a tombstone at different times, and then still hold the same.
+        assert (root_digest(rest) == root_digest(held)) is (document.ended is not None)
 
 
 def test_the_root_of_nothing_is_as_long_as_any() -> None:

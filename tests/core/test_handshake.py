@@ -76,7 +76,9 @@ def codes(effects: list[Effect]) -> list[tuple[int, int]]:
 
 
 def warnings(effects: list[Effect]) -> list[str]:
-    return [effect.text for effect in effects if isinstance(effect, Note) and effect.level >= Level.WARNING]
+    """Log lines of refusals, without the alert that goes with some of them."""
+    notes = [effect for effect in effects if isinstance(effect, Note) and effect.level >= Level.WARNING]
+    return [note.text for note in notes if not note.text.startswith("ALERT")]
 
 
 # Verdicts

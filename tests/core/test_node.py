@@ -347,7 +347,8 @@ _identity = st.builds(
     primary_url=st.none() | URLS,
     clock=st.sampled_from([None, EPOCH_MS, 0]),
 )
-_row = st.builds(PresenceRow, PEERS, COUNT, st.none() | STATUSES, MAYBE_BOOT, timestamp=st.none() | UTC)
+ROOTS = st.sampled_from([None, "0" * 24, "f" * 24])
+_row = st.builds(PresenceRow, PEERS, COUNT, st.none() | STATUSES, MAYBE_BOOT, timestamp=st.none() | UTC, root=ROOTS)
 _states = st.builds(
     lambda document: messages.DocumentState("site", document.life, dict(document.registers), document.ended), documents
 )
@@ -362,7 +363,7 @@ _payload: SearchStrategy[dict[str, Json]] = st.fixed_dictionaries(
 )
 MESSAGES: SearchStrategy[Message] = st.one_of(
     _identity,
-    st.builds(Heartbeat, PEERS, UTC, boot=MAYBE_BOOT, status=STATUSES, capacity=st.none() | CAPACITY),
+    st.builds(Heartbeat, PEERS, UTC, boot=MAYBE_BOOT, status=STATUSES, capacity=st.none() | CAPACITY, root=ROOTS),
     st.builds(Goodbye, PEERS, UTC, boot=MAYBE_BOOT),
     st.builds(Presence, st.just(0), COUNT, st.booleans(), st.lists(_row, max_size=4).map(tuple)),
     st.builds(messages.Changes, st.just(0), st.lists(_received_changes, max_size=3).map(tuple)),
@@ -383,7 +384,7 @@ MESSAGES: SearchStrategy[Message] = st.one_of(
         st.sampled_from([None, "protoMaker", "foreign"]),
     ),
     st.builds(messages.SettingsEvent, PEERS, SETTINGS, UTC, st.none() | COUNT),
-    st.builds(messages.Refuse, st.just(4409), st.just("no")),
+    st.builds(messages.Refuse, st.sampled_from([4409, 4420]), st.just("no")),
     st.just(messages.Ignored("novel")),
     st.just(messages.Malformed("not JSON")),
 )
@@ -404,11 +405,19 @@ INPUTS: SearchStrategy[Input] = st.one_of(
     st.builds(inputs.DeleteProject, st.just(1), SLUGS),
     st.builds(inputs.PutSettings, st.just(1), st.sampled_from(["shared", "local"]), SETTINGS | values),
     st.builds(inputs.PatchSettings, st.just(1), st.sampled_from(["shared", "local"]), SETTINGS | values),
+    st.just(inputs.CompactionDue()),
+    st.just(inputs.AcknowledgeCompaction(1)),
+    st.just(inputs.AlertRaised("disk-full", "no room", "make room")),
+    st.just(inputs.AlertCleared("disk-full")),
     st.just(DrainRequested("SIGTERM")),
 )
 HISTORY = st.lists(st.tuples(INPUTS, st.sampled_from([0.0, 0.1, 11.0, 130.0])), max_size=25)
 CONFIGURATIONS = st.sampled_from(
-    [configuration("dev-02"), configuration("dev-02", role=Role.PRIMARY), configuration("dev-02", enabled=False)]
+    [
+        configuration("dev-02"),
+        configuration("dev-02", role=Role.PRIMARY),
+        configuration("dev-02", enabled=False, tombstone_retention_ms=1000),
+    ]
 )
 
 
@@ -458,6 +467,7 @@ def test_every_input_is_one_that_the_tests_above_give() -> None:
     given_here = {Received, LinkUp, LinkDown, DialFailed, Started, TtlDue, HeartbeatDue, DrainRequested}
     given_here |= {inputs.LatencyMeasured, inputs.PutProject, inputs.PatchProject, inputs.DeleteProject}
     given_here |= {inputs.PutSettings, inputs.PatchSettings}
+    given_here |= {inputs.CompactionDue, inputs.AcknowledgeCompaction, inputs.AlertRaised, inputs.AlertCleared}
     assert given_here == set(inputs.Input.__args__)
 
 

@@ -10,12 +10,14 @@ began after that one had ended. Values are unique: each names the write it came 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import trio
 from attrs import define, field, frozen
 
+from tests.e2e.fleet import Instance
 from tests.e2e.raw_http import RawClient, Unanswered, Unreachable
 
 SAME_MS_S = 0.002  # stamps of different instances that fall into one millisecond have no order in time
@@ -81,6 +83,23 @@ class Ledger:
     def acknowledged(self) -> list[Write]:
         return [write for write in self.writes if write.is_acknowledged]
 
+    def wrongly_announced(self, events: Announcements) -> list[str]:
+        """What this instance's events say otherwise than its answers: each write that it acknowledged is told once."""
+        told = Counter((event["type"], *_which(event)) for event in events.projects)
+        problems = [f"told {times} times: {event}" for event, times in told.items() if times != 1]
+        for write in self.acknowledged:
+            kind = {200: "project:updated", 201: "project:created"}.get(write.status or 0)
+            if kind and told[kind, write.slug, write.revision] != 1:
+                problems.append(f"not told: {write}")
+        for slug in {write.slug for write in self.writes if write.method == "DELETE"}:
+            deletions = [write for write in self.writes if write.slug == slug and write.method == "DELETE"]
+            least = sum(write.is_acknowledged for write in deletions)
+            most = sum(write.may_have_happened for write in deletions)
+            times = sum(count for (kind, of, _), count in told.items() if (kind, of) == ("project:deleted", slug))
+            if not least <= times <= most:
+                problems.append(f"{slug} was deleted {least} to {most} times, which was told {times} times")
+        return problems
+
     def wrong(self, documents: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """What in these documents, by slug, cannot be the outcome of the writes."""
         return [
@@ -99,3 +118,38 @@ class Ledger:
             if not any(last_s is None or one.ended_s + SAME_MS_S >= last_s for one in sources):
                 later = [one for one in writes if one.is_acknowledged and one.leaves(key)][-3:]
                 yield f"{slug}.{key} is {final}, written by {sources[-1:]}; the last acknowledged ones are {later}"
+
+
+@define
+class Announcements:
+    """The events of one instance, over all its lives: ids without a hole, nothing told twice."""
+
+    instance: Instance
+    events: list[dict[str, Any]] = field(factory=list)
+
+    async def read_on(self) -> None:
+        """Take what is new; fails when something is missing or comes again."""
+        while True:
+            page = await self.instance.get(f"/api/events?stream=0&since={len(self.events)}&limit=1000")
+            assert page["gap"] is None
+            ids = [event["id"] for event in page["events"]]
+            assert ids == list(range(len(self.events) + 1, len(self.events) + 1 + len(ids)))
+            self.events += page["events"]
+            if not ids:
+                return
+
+    @property
+    def projects(self) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["type"].startswith("project:")]
+
+    def wrong(self, documents: Mapping[str, str]) -> list[str]:
+        """What does not lead to these revisions, by slug: something told twice, or an end that is another."""
+        told = Counter((event["type"], *_which(event)) for event in self.projects)
+        problems = [f"told {times} times: {event}" for event, times in told.items() if times != 1]
+        last = {event["payload"]["projectSlug"]: event for event in self.projects}
+        standing = {slug: _which(event)[1] for slug, event in last.items() if event["type"] != "project:deleted"}
+        return problems + ([] if standing == documents else [f"events end with {standing}, not with {documents}"])
+
+
+def _which(event: Mapping[str, Any]) -> tuple[str, str]:
+    return event["payload"]["projectSlug"], event["payload"]["revision"]

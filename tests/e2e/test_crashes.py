@@ -16,11 +16,11 @@ from random import Random
 import trio
 from attrs import define, field
 
-from tests.e2e.fleet import Instance, all_are_equal, fleet, until
-from tests.e2e.ledger import Ledger
+from tests.e2e.fleet import Instance, all_are_equal, fleet, revisions, until
+from tests.e2e.ledger import Announcements, Ledger
 from tests.e2e.raw_http import RawClient
 
-ROUNDS = int(os.environ.get("MESHD_ROUNDS", "60"))
+ROUNDS = int(os.environ.get("MESHD_ROUNDS", "40"))
 SEED = int(os.environ.get("MESHD_SEED", "1"))
 CLIENTS = 6
 WRITES = 12  # of each client in a round that nothing disturbs
@@ -83,18 +83,28 @@ async def test_what_was_acknowledged_survives_every_kill(tmp_path: Path) -> None
     random, ledger = Random(SEED), Ledger()
     async with fleet(tmp_path, heartbeat_ms=1000, ttl_ms=4000) as instances, AsyncExitStack() as stack:
         primary, worker, _ = instances
+        told = [Announcements(instance) for instance in instances]
         connected = [await stack.enter_async_context(RawClient(worker.address)) for _ in range(CLIENTS)]
         async with trio.open_nursery() as starting:
             killer = Killer(Random(SEED), starting)
             for _ in range(ROUNDS):
                 await killer.up(worker)
+                for events in told:
+                    if killer.is_up(events.instance):
+                        await events.read_on()
                 async with trio.open_nursery() as clients:
                     for client in connected:
                         clients.start_soon(burst, ledger, client, random)
                     await trio.sleep(random.uniform(0.0, 0.15))
                     await killer.kill(random.choice([[], [], [worker], [primary], [primary, worker]]))
         documents = await all_are_equal(instances)
+        at_the_end = await revisions(primary)
+        for events in told:
+            await events.read_on()
     assert ledger.wrong(documents) == []
+    assert ledger.wrongly_announced(told[1]) == []
+    for events in told:
+        assert events.wrong(at_the_end) == []
     unanswered = sum(write.status is None for write in ledger.writes)
     _log.info("%s acknowledged, %d unanswered, killed: %s", len(ledger.acknowledged), unanswered, dict(killer.killed))
     assert min(killer.killed["dev-01"], killer.killed["dev-02"]) >= ROUNDS // 10

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from random import Random
 from typing import Any
 
 import pytest
+import trio
 
 from meshd.store import DATABASE
 from meshd.store_file import RESERVE_BYTES
@@ -208,6 +211,30 @@ async def test_a_damaged_database_is_set_aside_and_refilled_from_the_mesh(tmp_pa
             assert "Traceback" not in instance.log
 
 
+async def test_edits_that_had_left_a_damaged_database_for_the_files_only_are_kept(tmp_path: Path) -> None:
+    async with fleet(tmp_path, size=2) as (primary, worker):
+        assert await put(worker, "both-have", "Old") == (201, "")
+        await holds_all(primary, {"both-have": "Old"})
+        assert await primary.stop() == 0
+        assert await put(worker, "both-have", "Unsent") == (200, "")
+        assert await put(worker, "unsent") == (201, "")
+
+        async def is_in_the_files() -> bool:
+            return worker.project_file("unsent").is_file() and "Unsent" in worker.project_file("both-have").read_text()
+
+        await until(is_in_the_files, 5)
+        await worker.stop(signal.SIGKILL)
+        for name in (DATABASE, f"{DATABASE}-wal"):  # the log alone would bring it back
+            (data_dir(worker) / name).write_bytes(Random(3).randbytes(50_000))
+
+        await primary.start()
+        await worker.start()
+        for instance in (primary, worker):
+            await holds_all(instance, {"both-have": "Old", "unsent": "unsent"})
+        (copy,) = (data_dir(worker) / "aside").glob("both-have.*.json")
+        assert json.loads(copy.read_text())["title"] == "Unsent"
+
+
 async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     instance = Instance(1, own_network(), tmp_path)
     data_dir(instance).mkdir()
@@ -227,7 +254,7 @@ async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> No
 async def test_a_read_only_data_dir_is_one_clear_line(tmp_path: Path) -> None:
     instance = Instance(1, own_network(), tmp_path)
     with small_disk(data_dir(instance), RESERVE_BYTES):
-        subprocess.run(["mount", "-o", "remount,ro", data_dir(instance)], check=True)
+        await trio.run_process(["mount", "-o", "remount,ro", data_dir(instance)])
         exit_code, said = await cannot_start(instance)
     assert exit_code == EX_IOERR
     assert len(said) == 1

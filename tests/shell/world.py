@@ -13,7 +13,7 @@ import orjson
 import trio
 from attrs import define, field, frozen
 
-from meshd.configuration import Configuration, Drain, Hivemind, InstanceKeys, Protolab
+from meshd.configuration import Compaction, Configuration, Drain, Hivemind, InstanceKeys, Protolab
 from meshd.core.effects import Accepted, Emit, Rejected
 from meshd.core.inputs import Command, PutProject
 from meshd.daemon import Drain as DrainRequest
@@ -114,6 +114,7 @@ class Instance:
             instance=InstanceKeys(name=self.name),
             hivemind=Hivemind(enabled=True, peers=tuple(url(number) for number in range(1, self.world.size + 1))),
             drain=Drain(),
+            compaction=self.world.compaction,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -182,6 +183,7 @@ class World:
     """Instances 1 (the primary) to `size` on one network; time is trio's."""
 
     size: int
+    compaction: Compaction = field(factory=Compaction)
     network: MemoryNetwork = field(factory=MemoryNetwork)
     workspace_poll_s: float = 5.0
     instances: list[Instance] = field(init=False)
