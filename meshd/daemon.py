@@ -175,7 +175,7 @@ async def live(
             await ports.store.close()
 
 
-async def _until_asked(
+async def _until_asked(  # noqa: ASYNC128  `serve` says when it has started
     serve: Edge, driver: Driver, stopping: trio.Event, *, task_status: trio.TaskStatus[None]
 ) -> None:
     await serve(driver, stopping, task_status=task_status)
@@ -240,8 +240,8 @@ async def _repeat(name: str, interval_s: float, action: Callable[[], Awaitable[N
 
 async def _main(configuration: Configuration) -> None:
     drain = Drain()
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain_on, signals, drain)
             await _serve(configuration, drain)
             nursery.cancel_scope.cancel()
@@ -282,7 +282,7 @@ async def _serve(configuration: Configuration, drain: Drain) -> None:
         await live(configuration, ports, drain, edges=[api], notifier=Notifier.from_environment(os.environ))
 
 
-async def _serve_api(
+async def _serve_api(  # noqa: ASYNC128  the server says when it has started
     configuration: Configuration,
     sockets: Sequence[socket.socket],
     driver: Driver,
