@@ -168,7 +168,8 @@ async def live(
                     mesh.cancel_scope.cancel()
                 stopping.set()
                 edge.cancel_scope.deadline = trio.current_time() + EDGE_STOPS_WITHIN_S
-            await driver.flush()
+            with trio.move_on_after(CLOSE_WITHIN_S):
+                await driver.show(())
             engine.cancel_scope.cancel()
     finally:
         with trio.move_on_after(CLOSE_WITHIN_S, shield=True):
@@ -308,8 +309,11 @@ async def _serve_api(  # noqa: ASYNC128  the server says when it has started
 async def _set_aside(data_dir: Path, slug: str, document: JsonObject) -> None:
     """Keep a document that cannot be taken; a name that was never used before."""
     folder = trio.Path(data_dir / "aside")
-    await folder.mkdir(exist_ok=True)
-    await (folder / f"{slug}.{time.time_ns()}.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    try:
+        await folder.mkdir(exist_ok=True)
+        await (folder / f"{slug}.{time.time_ns()}.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    except OSError as error:
+        raise StoreError(f"a project.json cannot be set aside in {folder}: {error.strerror}") from error
 
 
 def _log_event(event: Emit) -> None:

@@ -60,8 +60,11 @@ class Edits:
 
     async def take(self) -> None:
         """Look at every file once, and bring those up to date that had to wait."""
-        if self._has_to_wait():
-            return
+        if not self._has_to_wait():
+            await self._take_some()
+        await self._engine.show(())
+
+    async def _take_some(self) -> None:
         if not self._reports:
             self._reports.extend(await self._workspace.poll())
         for _ in range(min(len(self._reports), AT_ONCE)):
@@ -70,7 +73,6 @@ class Edits:
                 await self._take(report)
             else:
                 _log.warning("%s", report.reason, extra={"fields": {"slug": report.slug}})
-        await self._engine.show(())
 
     def _has_to_wait(self) -> bool:
         if self._is_held and trio.current_time() < self._held_until_s:
