@@ -19,7 +19,7 @@ Two dialects share the port. An instance speaks the **original** dialect until t
 | `presence` | primary to workers, on link up, at each heartbeat, at once when a status changes | every member it knows but itself: whole rows for those that changed (all when `full`), `instanceId` and `age` (ms since heard) for the rest |
 | `changes` | who made them, then relayed by the primary | accepted edits: `{origin, seq, stamp, slug, life, kind, fields, removed}`, at most 512 or 256 KiB a frame |
 | `ack` | primary to origin | everything of `origin` up to `seq` is on the primary's disk |
-| `digest` | worker on link up, either when changes were missed | `documents: {slug: digest}`; the `answer` to one also names `seqs`, the last change of each origin |
+| `digest` | worker on link up, either when changes were missed | `documents: {slug: digest}` and `seqs: {origin: seq}`, the last change known of each origin; `answer` says that it is one |
 | `documents` | both, in an exchange | `{slug, life, ended, registers: {path: [stamp, value]}}`, `[stamp]` for a tombstone; a large document comes in parts; merged, never overwritten |
 | `feature_event` | original peers (`project_event` is an alias) | a whole document: `project:created`, `project:updated`, `project:deleted` |
 | `refuse` | either, last | the `code` and `reason` of the close that follows |
