@@ -2,8 +2,11 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-# ASYNC9xx are optional and off by default (naming the others turns them on); ASYNC127 wants another HTTP client.
+# ASYNC9xx are optional and off by default (naming the others turns them on); ASYNC127 wants another HTTP client. Tests
+# poll real processes, hand `task_status` on, and give conditions that need not wait.
 ASYNC_OFF := ASYNC9,ASYNC127
+ASYNC_OFF_IN_TESTS := $(ASYNC_OFF),ASYNC110,ASYNC114,ASYNC124,ASYNC128
+STARTABLE := run,serve,live,__call__,_until_asked,_serve_api
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help run test lint types unit lock clean
@@ -22,7 +25,8 @@ test: lint types unit
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	find meshd tests -name '*.py' | xargs $(BIN)/flake8-async --disable $(ASYNC_OFF)
+	find meshd -name '*.py' | xargs $(BIN)/flake8-async --disable $(ASYNC_OFF) --startable-in-context-manager $(STARTABLE)
+	find tests -name '*.py' | xargs $(BIN)/flake8-async --disable $(ASYNC_OFF_IN_TESTS)
 
 types: $(VENV)/ready
 	$(BIN)/mypy

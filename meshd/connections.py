@@ -55,6 +55,7 @@ class _OpenLink:
     wake: trio.Event = field(factory=trio.Event)
     heard_s: float = field(factory=trio.current_time)
     is_handing_in: bool = False
+    is_over: bool = False  # a send found that the other side is gone
 
     def add(self, frame: bytes) -> bool:
         """Queue a frame; False when the outbox is full."""
@@ -174,7 +175,7 @@ class Connections:
             try:
                 frame = await open_link.link.receive()
             except LinkClosed:
-                if open_link.closing:  # by ourselves: the writer is at it, and says when it is done
+                if open_link.closing and not open_link.is_over:  # the writer is at it, and says when it is done
                     return
                 raise
             open_link.is_handing_in = True
@@ -191,6 +192,7 @@ class Connections:
                     except LinkClosed:
                         if open_link.closing:
                             raise
+                        open_link.is_over = True
                         return  # the reader finds the end, after what came before it
                 if sending.cancelled_caught:
                     raise LinkClosed(TOO_SLOW, f"a send was blocked for {SEND_WITHIN_S:.0f} s")

@@ -169,14 +169,15 @@ async def live(
                     mesh.cancel_scope.cancel()
                 stopping.set()
                 edge.cancel_scope.deadline = trio.current_time() + EDGE_STOPS_WITHIN_S
-            await driver.flush()
+            with trio.move_on_after(CLOSE_WITHIN_S):
+                await driver.show(())
             engine.cancel_scope.cancel()
     finally:
         with trio.move_on_after(CLOSE_WITHIN_S, shield=True):
             await ports.store.close()
 
 
-async def _until_asked(
+async def _until_asked(  # noqa: ASYNC128  `serve` says when it has started
     serve: Edge, driver: Driver, stopping: trio.Event, *, task_status: trio.TaskStatus[None]
 ) -> None:
     await serve(driver, stopping, task_status=task_status)
@@ -248,8 +249,8 @@ async def _repeat(name: str, interval_s: float, action: Callable[[], Awaitable[N
 
 async def _main(configuration: Configuration) -> None:
     drain = Drain()
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain_on, signals, drain)
             await _serve(configuration, drain)
             nursery.cancel_scope.cancel()
@@ -293,7 +294,7 @@ async def _serve(configuration: Configuration, drain: Drain) -> None:
         await live(configuration, ports, drain, edges=[api], notifier=Notifier.from_environment(os.environ))
 
 
-async def _serve_api(
+async def _serve_api(  # noqa: ASYNC128  the server says when it has started
     configuration: Configuration,
     sockets: Sequence[socket.socket],
     disk: Callable[[], Disk],
@@ -332,7 +333,7 @@ async def _set_aside(data_dir: Path, slug: str, document: JsonObject) -> None:
         await folder.mkdir(exist_ok=True)
         await (folder / f"{slug}.{time.time_ns()}.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     except OSError as error:
-        raise StoreError(f"{folder} cannot be written: {error}") from error
+        raise StoreError(f"a project.json cannot be set aside in {folder}: {error.strerror}") from error
 
 
 def _tell(events: EventStream, event: Emit) -> None:

@@ -130,16 +130,12 @@ class Driver:
     async def show(self, documents: Iterable[Document]) -> None:
         """Bring the workspace files of these documents up to date, and those that had to wait; returns when it is done.
 
-        Between two commits, as every write of files: what stands in a file is on disk before a later document is.
+        Between two commits, as every write of files: what stands in a file is remembered before a later document is
+        on disk.
         """
         settled = trio.Event()
         await self._outcomes.send(_Outcome([effects.WriteProject(document) for document in documents], None, settled))
         await settled.wait()
-
-    async def flush(self) -> None:
-        """Finish the files and persist what stands in them; after the last input, before the store closes."""
-        await self.show(())
-        await self._commit([])
 
     async def _step(self) -> NoReturn:
         while True:
@@ -201,9 +197,12 @@ class Driver:
             for effect in outcome.effects:
                 if isinstance(effect, effects.WriteProject):
                     latest[effect.document.slug] = effect.document
-        if latest or any(outcome.settled is not None for outcome in batch):
+        is_awaited = any(outcome.settled is not None for outcome in batch)
+        if latest or is_awaited:
             written = await self._workspace.write(latest.values())
             self._seen += [SaveSeen(slug, document) for slug, document in written.items()]
+        if is_awaited:
+            await self._commit([])
         for outcome in batch:
             if outcome.settled is not None:
                 outcome.settled.set()

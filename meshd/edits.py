@@ -56,6 +56,7 @@ class Edits:
         self._set_aside = set_aside
         self._peers = peers
         self._is_held = not engine.snapshot().documents
+        self._has_said_so = False
         self._held_until_s = trio.current_time() + wait_for_mesh_s
         self._had_heard = peers == 0
         self._reports: deque[Report] = deque()  # of one look; the next one comes when all were handled
@@ -64,8 +65,11 @@ class Edits:
 
     async def take(self) -> None:
         """Look at every file once, and bring those up to date that had to wait."""
-        if self._has_to_wait():
-            return
+        if not self._has_to_wait():
+            await self._take_some()
+        await self._engine.show(())
+
+    async def _take_some(self) -> None:
         if not self._reports:
             await self._look()
         for _ in range(min(len(self._reports), AT_ONCE)):
@@ -74,7 +78,6 @@ class Edits:
                 await self._take(report)
             else:
                 _log.warning("%s", report.reason, extra={"fields": {"slug": report.slug}})
-        await self._engine.show(())
 
     async def _look(self) -> None:
         reports = await self._workspace.poll()
@@ -91,9 +94,16 @@ class Edits:
             # Whom a primary has just met may still be sending: it counts at the next look.
             heard, self._had_heard = heard and (snapshot.role is Role.WORKER or self._had_heard), heard
             self._is_held = not heard
+            self._say_so()
         else:
             self._is_held = False
         return self._is_held
+
+    def _say_so(self) -> None:
+        if self._is_held and not self._has_said_so:
+            self._has_said_so = True
+            left_s = self._held_until_s - trio.current_time()
+            _log.info("the store is empty: project files wait until the mesh was heard, %.0f s at most", left_s)
 
     async def _take(self, edit: Edited) -> None:
         fields = {"fields": {"slug": edit.slug}}

@@ -80,7 +80,8 @@ class EventStream:
             "timestamp": utc_text(event.utc_ms),
             "payload": event.payload,
         }
-        self._told[event.id] = Told(event.id, event.type, orjson.dumps(content))
+        data = bytes(memoryview(orjson.dumps(content)))  # a copy: what orjson gives holds 4 KiB, however short it is
+        self._told[event.id] = Told(event.id, event.type, data)
         self.last_id = event.id
         self._told.pop(event.id - self._kept, None)
         self._waiting.unpark_all()

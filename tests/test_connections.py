@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from random import Random
 from typing import NoReturn, TypeVar
@@ -43,6 +43,7 @@ class Inbox:
     """What the driver was given, in order. `put_s` is how long it lets everybody wait."""
 
     inputs: list[Input] = field(factory=list)
+    changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     at_s: list[float] = field(factory=list)
     put_s: float = 0.0
     crashes_on: str | None = None
@@ -53,6 +54,7 @@ class Inbox:
             raise ZeroDivisionError("a bug met on one link")
         self.inputs.append(happened)
         self.at_s.append(trio.current_time())
+        self.changed.unpark_all()
 
     def of(self, kind: type[Kind], link: int = 1) -> list[Kind]:
         """All inputs of one class that are about this link."""
@@ -78,14 +80,17 @@ class Here:
     inbox: Inbox
     network: MemoryNetwork
 
-    def peer(self, url: str = THERE) -> AbstractAsyncContextManager[Link]:
-        """A peer that dials here, and reads and sends only what a test lets it."""
-        return self.network.host(url).dial(HERE)
+    @asynccontextmanager
+    async def peer(self, url: str = THERE) -> AsyncIterator[Link]:
+        """A peer that dials here, and reads and sends only what a test lets it; its link is up."""
+        async with self.network.host(url).dial(HERE) as link:
+            await wait_all_tasks_blocked()
+            yield link
 
     async def ended(self, link: int = 1) -> tuple[int, str]:
         """Wait until a link is down; returns how."""
         while (end := self.inbox.end(link)) is None:
-            await trio.sleep(0.01)
+            await self.inbox.changed.park()
         return end
 
 
@@ -136,7 +141,6 @@ async def test_a_link_comes_up_is_heard_and_goes(autojump_clock: MockClock) -> N
 
 async def test_frames_keep_their_order_both_ways(autojump_clock: MockClock) -> None:
     async with instance() as here, here.peer() as peer:
-        await wait_all_tasks_blocked()
         for number in range(1000):
             here.connections.send((1,), frame(number))
             await peer.send(frame(number))
@@ -179,6 +183,23 @@ async def test_what_comes_before_the_end_is_handed_in_before_it(autojump_clock: 
         assert here.inbox.numbers() == list(range(20))
 
 
+async def test_hanging_up_on_a_peer_that_has_just_left_takes_no_time(autojump_clock: MockClock) -> None:
+    """The whole mesh is stopped at once: nobody waits for those that are gone."""
+    async with instance() as here, here.peer() as peer:
+        await trio.sleep(1)
+        here.inbox.put_s = 0.1
+        for number in range(5):
+            await peer.send(frame(number))
+        await peer.close(1001, "draining")
+        await wait_all_tasks_blocked()
+        here.connections.send((1,), frame(0))
+        await wait_all_tasks_blocked()
+        here.connections.hang_up(1, 1001, "draining")
+        with trio.fail_after(1):
+            assert await here.ended() == (1001, "draining")
+        assert here.inbox.numbers() == list(range(5))
+
+
 # Too slow
 
 
@@ -186,13 +207,13 @@ async def test_an_outbox_with_too_many_frames_ends_its_link(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with instance() as here, here.peer() as peer, here.peer(ELSEWHERE) as other:
-        await wait_all_tasks_blocked()
         for _ in range(OUTBOX_FRAMES):
             here.connections.send((1,), frame(0))
         assert here.inbox.end() is None
         assert not caplog.records
-        for _ in range(3):
-            here.connections.send((1, 2), frame(1))
+        here.connections.send((1, 2), frame(1))
+        assert len(caplog.records) == 1
+        here.connections.send((1,), frame(2))
         assert await here.ended() == (4408, "its outbox is full")
         _, (code, _) = await read(peer)
         assert code == 1006
@@ -203,7 +224,6 @@ async def test_an_outbox_with_too_many_frames_ends_its_link(
 async def test_an_outbox_with_too_many_bytes_ends_its_link(autojump_clock: MockClock) -> None:
     large = b'{"type":"large","data":"%s"}' % (b"x" * (OUTBOX_BYTES // 8))
     async with instance() as here, here.peer():
-        await wait_all_tasks_blocked()
         for _ in range(7):
             here.connections.send((1,), large)
         await wait_all_tasks_blocked()
@@ -216,7 +236,6 @@ async def test_an_outbox_with_too_many_bytes_ends_its_link(autojump_clock: MockC
 async def test_what_was_read_makes_room_in_the_outbox(autojump_clock: MockClock) -> None:
     large = b'{"type":"large","data":"%s"}' % (b"x" * (OUTBOX_BYTES // 8))
     async with instance() as here, here.peer() as peer:
-        await wait_all_tasks_blocked()
         for _ in range(20):
             here.connections.send((1,), large)
             await peer.receive()
@@ -230,7 +249,7 @@ async def test_a_send_that_is_blocked_ends_its_link(autojump_clock: MockClock) -
         for number in range(MAX_IN_FLIGHT + 1):
             here.connections.send((1,), frame(number))
         assert await here.ended() == (4408, "a send was blocked for 10 s")
-        assert trio.current_time() - begun_s == pytest.approx(SEND_WITHIN_S, abs=0.02)
+        assert trio.current_time() - begun_s == pytest.approx(SEND_WITHIN_S)
 
 
 async def test_a_peer_that_reads_slowly_but_reads_stays(autojump_clock: MockClock) -> None:
@@ -265,7 +284,7 @@ async def test_a_link_that_falls_silent_is_aborted(autojump_clock: MockClock) ->
         heard_s = trio.current_time()
         here.network.half_open(HERE, THERE)
         assert await here.ended() == (1006, "nothing heard for 20 s")
-        assert trio.current_time() - heard_s <= PING_EVERY_S + PONG_WITHIN_S + 0.02
+        assert trio.current_time() - heard_s <= PING_EVERY_S + PONG_WITHIN_S
 
 
 async def test_a_peer_that_answers_no_ping_but_speaks_stays(autojump_clock: MockClock) -> None:
@@ -312,7 +331,6 @@ async def test_our_own_stall_is_not_the_silence_of_others(autojump_clock: MockCl
 
 async def test_hanging_up_flushes_first_and_says_why(autojump_clock: MockClock) -> None:
     async with instance() as here, here.peer() as peer:
-        await wait_all_tasks_blocked()
         for number in range(3):
             here.connections.send((1,), frame(number))
         here.connections.hang_up(1, 4406, "another mesh")
@@ -324,7 +342,6 @@ async def test_hanging_up_flushes_first_and_says_why(autojump_clock: MockClock) 
 @pytest.mark.parametrize("count", [MAX_IN_FLIGHT, 3 * MAX_IN_FLIGHT])
 async def test_hanging_up_waits_for_a_peer_that_reads_late(count: int, autojump_clock: MockClock) -> None:
     async with instance() as here, here.peer() as peer:
-        await wait_all_tasks_blocked()
         for number in range(count):
             here.connections.send((1,), frame(number))
         here.connections.hang_up(1, 1001, "draining")
@@ -337,18 +354,16 @@ async def test_hanging_up_waits_for_a_peer_that_reads_late(count: int, autojump_
 
 async def test_hanging_up_on_a_peer_that_never_reads_is_bounded(autojump_clock: MockClock) -> None:
     async with instance() as here, here.peer():
-        await wait_all_tasks_blocked()
         begun_s = trio.current_time()
         for number in range(2 * MAX_IN_FLIGHT):
             here.connections.send((1,), frame(number))
         here.connections.hang_up(1, 1001, "draining")
         assert await here.ended() == (1001, "draining")
-        assert trio.current_time() - begun_s == pytest.approx(CLOSE_WITHIN_S, abs=0.02)
+        assert trio.current_time() - begun_s == pytest.approx(CLOSE_WITHIN_S)
 
 
 async def test_the_first_to_hang_up_says_why_and_when(autojump_clock: MockClock) -> None:
     async with instance() as here, here.peer():
-        await wait_all_tasks_blocked()
         begun_s = trio.current_time()
         for number in range(2 * MAX_IN_FLIGHT):
             here.connections.send((1,), frame(number))
@@ -356,7 +371,7 @@ async def test_the_first_to_hang_up_says_why_and_when(autojump_clock: MockClock)
         await trio.sleep(CLOSE_WITHIN_S - 1)
         here.connections.hang_up(1, 1001, "draining")
         assert await here.ended() == (4409, "duplicate")
-        assert trio.current_time() - begun_s == pytest.approx(CLOSE_WITHIN_S, abs=0.02)
+        assert trio.current_time() - begun_s == pytest.approx(CLOSE_WITHIN_S)
 
 
 async def test_a_link_that_is_gone_takes_nothing(autojump_clock: MockClock) -> None:
@@ -376,14 +391,13 @@ async def test_fifty_links_drain_together(autojump_clock: MockClock) -> None:
         await here.connections.all_closed()
         for number in range(50):
             await peers.enter_async_context(here.peer(f"ws://peer-{number}:4444"))
-        await wait_all_tasks_blocked()
         begun_s = trio.current_time()
         for number in range(2 * MAX_IN_FLIGHT):
             here.connections.send(range(1, 51), frame(number))
         for link in range(1, 51):
             here.connections.hang_up(link, 1001, "draining")
         await here.connections.all_closed()
-        assert trio.current_time() - begun_s == pytest.approx(CLOSE_WITHIN_S, abs=0.02)
+        assert trio.current_time() - begun_s == pytest.approx(CLOSE_WITHIN_S)
         await wait_all_tasks_blocked()
         assert [here.inbox.end(link) for link in range(1, 51)] == [(1001, "draining")] * 50
 
@@ -392,7 +406,6 @@ async def test_cancelled_links_are_dropped(autojump_clock: MockClock) -> None:
     async with AsyncExitStack() as peers:
         async with instance() as here:
             peer = await peers.enter_async_context(here.peer())
-            await wait_all_tasks_blocked()
         assert await read(peer) == ([], (1006, ""))
         with trio.fail_after(1):
             await here.connections.all_closed()
@@ -470,24 +483,23 @@ class BrokenLink:
     address: str = "ws://broken:4444"
     aborted: bool = False
 
-    async def _call(self, name: str) -> None:
+    async def _call(self, name: str, *given: object) -> NoReturn:
         await trio.lowlevel.checkpoint()
         if name == self.where:
-            raise ZeroDivisionError("a bug of the library")
+            raise ZeroDivisionError(f"a bug of the library, met with {given}")
         await trio.sleep_forever()
 
     async def receive(self) -> str | bytes:
         await self._call("receive")
-        raise AssertionError
 
     async def send(self, frame: bytes) -> None:
-        await self._call("send")
+        await self._call("send", frame)
 
     async def ping(self) -> None:
         await self._call("ping")
 
     async def close(self, code: int, reason: str) -> None:
-        await self._call("close")
+        await self._call("close", code, reason)
 
     def abort(self) -> None:
         self.aborted = True
@@ -499,7 +511,6 @@ async def test_what_a_link_raises_ends_that_link_alone(
 ) -> None:
     broken = BrokenLink(where)
     async with instance() as here, here.peer() as peer, trio.open_nursery() as nursery:
-        await wait_all_tasks_blocked()
         nursery.start_soon(here.connections.accept, broken)
         await wait_all_tasks_blocked()
         if where == "send":
@@ -531,16 +542,15 @@ async def test_a_bug_met_on_one_link_costs_that_link_alone(
 
 
 class BrokenNetwork:
-    """A network whose library has a bug."""
+    """A network whose library has a bug in dialling."""
 
-    @asynccontextmanager
-    async def dial(self, url: str) -> AsyncIterator[Link]:
-        await trio.lowlevel.checkpoint()
-        raise ZeroDivisionError("a bug of the library")
-        yield
+    def dial(self, url: str) -> AbstractAsyncContextManager[Link]:
+        raise ZeroDivisionError(f"a bug of the library, met with {url}")
 
     async def serve(self, accept: Accept, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
-        raise AssertionError
+        task_status.started()
+        await trio.sleep_forever()
+        raise AssertionError(accept)
 
 
 async def test_a_dial_that_crashes_is_a_dial_that_failed(
@@ -557,64 +567,49 @@ async def test_a_dial_that_crashes_is_a_dial_that_failed(
 
 # Whatever happens
 
-Action = Callable[[Here, Sequence[Link], int], Awaitable[None]]
+
+async def act(here: Here, peers: Sequence[Link], what: str, which: int) -> None:
+    match what:
+        case "a peer sends":
+            await peers[which].send(frame(0))
+        case "a peer closes":
+            await peers[which].close(1001, "peer")
+        case "a link breaks":
+            here.network.cut(HERE, f"ws://peer-{which}:4444")
+        case "a link swallows":
+            here.network.half_open(HERE, f"ws://peer-{which}:4444")
+        case "we send to all":
+            for number in range(MAX_IN_FLIGHT):
+                here.connections.send((1, 2, 3), frame(number))
+        case "we hang up":
+            here.connections.hang_up(which + 1, 4406, "here")
+        case "we are slow":
+            here.inbox.put_s = which / 4
+        case "time passes":
+            await trio.sleep(which * 11)
 
 
-async def _peer_sends(here: Here, peers: Sequence[Link], which: int) -> None:
-    await peers[which].send(b'{"type":"0"}')
-
-
-async def _peer_closes(here: Here, peers: Sequence[Link], which: int) -> None:
-    await peers[which].close(1001, "peer")
-
-
-async def _cut(here: Here, peers: Sequence[Link], which: int) -> None:
-    here.network.cut(HERE, f"ws://peer-{which}:4444")
-
-
-async def _half_open(here: Here, peers: Sequence[Link], which: int) -> None:
-    here.network.half_open(HERE, f"ws://peer-{which}:4444")
-
-
-async def _send_to_all(here: Here, peers: Sequence[Link], which: int) -> None:
-    for number in range(MAX_IN_FLIGHT):
-        here.connections.send((1, 2, 3), frame(number))
-
-
-async def _hang_up(here: Here, peers: Sequence[Link], which: int) -> None:
-    here.connections.hang_up(which + 1, 4406, "here")
-
-
-async def _be_slow(here: Here, peers: Sequence[Link], which: int) -> None:
-    here.inbox.put_s = which / 4
-
-
-async def _wait(here: Here, peers: Sequence[Link], which: int) -> None:
-    await trio.sleep(which * 11)
-
-
-ACTIONS: tuple[Action, ...] = (
-    _peer_sends,
-    _peer_closes,
-    _cut,
-    _half_open,
-    _send_to_all,
-    _hang_up,
-    _be_slow,
-    _wait,
+ACTIONS = (
+    "a peer sends",
+    "a peer closes",
+    "a link breaks",
+    "a link swallows",
+    "we send to all",
+    "we hang up",
+    "we are slow",
+    "time passes",
 )
 
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 2)), max_size=30))
-def test_a_link_comes_up_once_and_goes_down_once_last_of_all(actions: list[tuple[Action, int]]) -> None:
+def test_a_link_comes_up_once_and_goes_down_once_last_of_all(actions: list[tuple[str, int]]) -> None:
     async def run() -> Here:
         async with instance() as here, AsyncExitStack() as stack:
             peers = [await stack.enter_async_context(here.peer(f"ws://peer-{number}:4444")) for number in range(3)]
-            await wait_all_tasks_blocked()
-            for action, which in actions:
+            for what, which in actions:
                 with trio.move_on_after(1), suppress(LinkClosed):
-                    await action(here, peers, which)
+                    await act(here, peers, what, which)
             for link in (1, 2, 3):
                 here.connections.hang_up(link, 1001, "the end")
             await here.connections.all_closed()

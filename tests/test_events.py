@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import orjson
 import pytest
 import trio
@@ -146,3 +148,14 @@ async def test_nobody_waits_on_a_closed_one() -> None:
 def test_no_more_are_held_than_are_kept(kept: int) -> None:
     events = stream(*range(1, 1000), kept=kept)
     assert len(events.after(0, 10_000, everything).events) == kept
+
+
+def test_ten_thousand_events_take_a_few_mebibytes() -> None:
+    tracemalloc.start()
+    try:
+        events = stream(*range(1, 10_001), kept=10_000)
+        size_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert events.last_id == 10_000
+    assert size_bytes < 8 * 1024 * 1024

@@ -19,8 +19,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from meshd import websocket
 from meshd.errors import DialError, LinkClosed
 from meshd.links import CLOSE_S, DIAL_S, Link
-from meshd.sockets import bind_socket
 from meshd.model import MAX_FRAME_BYTES
+from meshd.sockets import bind_socket
 from meshd.websocket import HANDSHAKE_S, WebSocketNetwork
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="

@@ -17,10 +17,11 @@ Two dialects share the port. An instance speaks the **original** dialect until t
 | `heartbeat` | both, every `heartbeatIntervalMs` | as identity, with `capacity`; native also `boot`, `term`, `status`, `root` (digest of all documents) |
 | `goodbye` | who leaves; relayed by the primary | offline at once, without the TTL; native also `boot`, `reason` |
 | `presence` | primary to workers, on link up, at each heartbeat, at once when a status changes | every member it knows but itself: whole rows for those that changed (all when `full`), `instanceId`, `age` (ms since heard) and `root` for the rest |
-| `changes` | who made them, then relayed by the primary | accepted edits: `{origin, seq, stamp, slug, life, kind, fields, removed}`, at most 512 or 256 KiB a frame |
+| `changes` | who made them, then relayed by the primary | accepted edits: `{origin, seq, stamp, slug, life, kind, fields, removed, bases}`, at most 512 or 256 KiB a frame |
 | `ack` | primary to origin | everything of `origin` up to `seq` is on the primary's disk |
-| `digest` | worker on link up and when roots stay different, either when changes were missed | `documents: {slug: digest}`; the `answer` to one also names `seqs`, the last change of each origin |
+| `digest` | worker on link up and when roots stay different, either when changes were missed | `documents: {slug: digest}` and `seqs: {origin: seq}`, the last change known of each origin; `answer` says that it is one |
 | `documents` | both, in an exchange | `{slug, life, ended, registers: {path: [stamp, value]}}`, `[stamp]` for a tombstone; a large document comes in parts; merged, never overwritten |
+| `conflicts` | hub to all; who settled one to the hub | writes that lost, `found`; ids that were looked at, `settled` |
 | `feature_event` | original peers (`project_event` is an alias) | a whole document: `project:created`, `project:updated`, `project:deleted`; or the list of categories: `categories:updated` |
 | `settings_event` | primary to all, on each change and on link up | all shared settings: `settings`, native also `revision`; a worker that holds a greater revision than its primary returns it with the same message |
 | `refuse` | either, last | the `code` and `reason` of the close that follows |

@@ -104,6 +104,8 @@ def _at(path: str, before: Document, change: Change, now_ms: int) -> Conflict | 
     there, base = before.registers.get(path), change.bases.get(path)
     if there is None or there.stamp == change.stamp or (base and there.stamp <= base):
         return None
+    if there.stamp > change.stamp and there.stamp.instance_id == change.stamp.instance_id:
+        return None  # one host wrote both, one after the other; they only arrived the other way round
     value, gone = change.fields.get(path), path not in change.fields
     if there.gone == gone and documents.equal(there.value, value):
         return None

@@ -122,10 +122,9 @@ class Ack:
 
 @frozen
 class Digest:
-    """Start of an exchange: the digest of every document.
+    """Start of an exchange, or its `answer`: the digest of every document, and the last seq known of every origin.
 
-    An `answer` follows the documents that the other side lacked, so it also names, in `seqs`, the last change of each
-    origin that those documents hold.
+    An answer follows the documents that the other side lacked: they hold all changes up to its `seqs`.
     """
 
     documents: dict[str, str]

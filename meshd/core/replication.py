@@ -237,12 +237,12 @@ class Replication:
         self.compared = False
         self._sent_seq = self._acked_seq
         yield from self._pump()
-        yield Send(link, Digest(self._digests()))
+        yield Send(link, self._digest())
 
     def compare_again(self) -> Iterator[Effect]:
         """Start an exchange with the primary."""
         if self.upstream is not None:
-            yield Send(self.upstream, Digest(self._digests()))
+            yield Send(self.upstream, self._digest())
 
     def forget(self, slug: str) -> Iterator[Effect]:
         """Let go of a deleted document's tombstone; it does not count in the root."""
@@ -299,28 +299,28 @@ class Replication:
         yield from told
         if missed:
             yield Note(Level.WARNING, "changes were missed: comparing all documents", {"origin": fresh[0].origin})
-            yield Send(link, Digest(self._digests()))
+            yield Send(link, self._digest())
 
     def compare(self, link: int, digest: Digest) -> Iterator[Effect]:
         """The other side's digests: send it what it lacks or has differently, and ours when it began."""
+        if digest.seqs.get(self.origin, 0) > self.last_seq:
+            yield from self._begin_anew()
         differing = [
             document
             for slug, document in self.documents.items()
             if digest.documents.get(slug) != document.digest and (slug in digest.documents or slug not in self.expired)
         ]
         yield from self._documents(link, differing)
-        if digest.answer:
-            self.compared |= link == self.upstream
-        else:
-            yield Send(link, Digest(self._digests(), answer=True, seqs=dict(self.seqs)))
+        if not digest.answer:
+            yield Send(link, self._digest(answer=True))
             for frame in frames(list(self.conflicts.kept.values()), conflict_bytes) if self.is_hub else ():
                 yield Send(link, messages.Conflicts(found=tuple(frame)))
+            return
+        self.compared |= link == self.upstream
         for origin, seq in digest.seqs.items():
             if origin != self.origin and seq > self.seqs.get(origin, 0):
                 self.seqs[origin] = seq
                 yield Persist(SaveSeq(origin, seq))
-        if digest.answer and digest.seqs.get(self.origin, 0) > self.last_seq:
-            yield from self._begin_anew()
 
     def _begin_anew(self) -> Iterator[Effect]:
         """Our store is a restored backup: under its old name the mesh has seen more than we remember."""
@@ -377,8 +377,9 @@ class Replication:
         for frame in frames(states, state_bytes):
             yield Send(link, Documents(tuple(frame)))
 
-    def _digests(self) -> dict[str, str]:
-        return {slug: document.digest for slug, document in self.documents.items()}
+    def _digest(self, *, answer: bool = False) -> Digest:
+        digests = {slug: document.digest for slug, document in self.documents.items()}
+        return Digest(digests, answer=answer, seqs=dict(self.seqs))
 
     def _living(self, slug: str) -> Document | None:
         document = self.documents.get(slug)

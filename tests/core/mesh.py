@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from attrs import define, evolve, field, frozen
 
 from meshd.configuration import Compaction, Configuration, Hivemind, Outbox, Protolab
 from meshd.core import effects, inputs, messages
-from meshd.core.documents import Conflict, Document
+from meshd.core.documents import Change, Conflict, Document
 from meshd.core.effects import Accepted, Effect, Emit, Rejected
 from meshd.core.membership import ttl_check_interval_s
 from meshd.core.node import Node
@@ -59,7 +60,7 @@ class Disk:
 
     store_id: str
     documents: dict[str, Document] = field(factory=dict)
-    outbox: dict[int, effects.Change] = field(factory=dict)
+    outbox: dict[int, Change] = field(factory=dict)
     seqs: dict[str, int] = field(factory=dict)
     settings: dict[str, tuple[int, JsonObject]] = field(factory=dict)
     conflicts: dict[str, Conflict] = field(factory=dict)
@@ -388,11 +389,12 @@ class Mesh:
         self._due.append(_Due(self.mono_s + delay_s, self._numbers, host, host.boots, what, every_s))
 
 
-def three(**options: int) -> tuple[Mesh, Host, Host, Host]:
+def three(*, max_changes: int = 100_000, tombstone_retention_ms: int = 604_800_000) -> tuple[Mesh, Host, Host, Host]:
     """The specification's mesh of three, running, in contact and at rest."""
     mesh = Mesh()
-    primary = mesh.add(configuration("dev-01", role=Role.PRIMARY, **options))
-    workers = [mesh.add(configuration(name, **options)) for name in ("dev-02", "dev-03")]
+    configured = partial(configuration, max_changes=max_changes, tombstone_retention_ms=tombstone_retention_ms)
+    primary = mesh.add(configured("dev-01", role=Role.PRIMARY))
+    workers = [mesh.add(configured(name)) for name in ("dev-02", "dev-03")]
     for host in (primary, *workers):
         mesh.start(host)
     mesh.advance(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -31,9 +33,13 @@ keys = st.sampled_from(["title", "goal", "status", "a/b", "~", "~1", "x~0y", "é
 """Keys of fields, with everything that has to be escaped."""
 
 
+def _named(key: str, name: str, rest: JsonObject) -> JsonObject:
+    return {**rest, key: name}
+
+
 def _keyed(key: str, fields: SearchStrategy[JsonObject]) -> SearchStrategy[Json]:
-    def named(element_names: list[str]) -> SearchStrategy[list[JsonObject]]:
-        return st.tuples(*(fields.map(lambda rest, name=name: {**rest, key: name}) for name in element_names)).map(list)
+    def named(element_names: list[str]) -> SearchStrategy[Json]:
+        return st.tuples(*(fields.map(partial(_named, key, name)) for name in element_names)).map(list)
 
     return st.lists(names, unique=True, max_size=4).flatmap(named)
 

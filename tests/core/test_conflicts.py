@@ -5,7 +5,7 @@ from __future__ import annotations
 from meshd.core.conflicts import KEPT_FOR_A_DOCUMENT
 from meshd.core.effects import Accepted, Rejected
 from meshd.core.inputs import PutProject, TakeConflict
-from meshd.model import Role
+from meshd.model import JsonObject, Role
 from tests.core.mesh import Host, Mesh, configuration
 
 
@@ -175,7 +175,7 @@ def test_an_edit_by_hand_over_an_older_file_keeps_what_it_overwrote() -> None:
     mesh.settle()
     mesh.patch(primary, "site", {"title": "newer"})
     mesh.settle()
-    seen = {"slug": "site", "title": "T", "goal": "G"}
+    seen: JsonObject = {"slug": "site", "title": "T", "goal": "G"}
     mesh.command(worker, PutProject(0, "site", {**seen, "title": "by hand"}, base=seen))
     mesh.settle()
     assert mesh.document(primary, "site") == {"slug": "site", "title": "by hand", "goal": "G"}

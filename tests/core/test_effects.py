@@ -9,7 +9,18 @@ import pytest
 from attrs.exceptions import FrozenInstanceError
 
 from meshd.core.documents import Document, Register
-from meshd.core.effects import Effect, Level, Note, Persist, Record, SaveDocument, SaveOutbox, SaveSeq, TrimOutbox
+from meshd.core.effects import (
+    Effect,
+    Level,
+    Note,
+    Persist,
+    Record,
+    SaveDocument,
+    SaveOutbox,
+    SaveSeq,
+    SaveStoreId,
+    TrimOutbox,
+)
 from meshd.model import Stamp
 from tests.core.mesh import Disk
 
@@ -29,7 +40,7 @@ def test_an_effect_does_not_change() -> None:
 
 
 def test_what_is_persisted_is_one_of_the_records() -> None:
-    assert set(get_args(Record)) == {SaveDocument, SaveOutbox, TrimOutbox, SaveSeq}
+    assert set(get_args(Record)) == {SaveDocument, SaveOutbox, TrimOutbox, SaveSeq, SaveStoreId}
     assert Persist in get_args(Effect)
 
 

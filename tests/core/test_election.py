@@ -57,7 +57,7 @@ def test_peers_are_dialled_in_their_order_and_never_oneself() -> None:
 def test_a_primary_dials_nobody() -> None:
     lead = leadership("dev-01", Role.PRIMARY)
     assert list(lead.begin(NOW)) == []
-    assert list(lead.link_closed(1, None, NOW)) == []
+    assert list(lead.link_closed(1, NOW)) == []
     assert lead.partition_since_ms is None
 
 
@@ -221,7 +221,7 @@ def test_failed_dials_do_not_move_the_beginning_of_a_partition() -> None:
     lead = leadership()
     list(lead.begin(NOW))
     list(lead.dial_failed(ONE))
-    list(lead.link_closed(9, TWO, Now(200.0, EPOCH_MS + 5)))
+    list(lead.link_closed(9, Now(200.0, EPOCH_MS + 5)))
     assert lead.partition_since_ms == EPOCH_MS
 
 
@@ -279,5 +279,5 @@ def test_presence_is_taken_from_the_primary_only() -> None:
     node = worker()
     node.step(LinkUp(1, "h:1"), NOW)
     node.step(Received(1, who("dev-02", Role.WORKER)), NOW)
-    node.step(Received(1, Presence(0, 1, True, ())), NOW)
+    node.step(Received(1, Presence(0, 1, full=True, members=())), NOW)
     assert node.snapshot(NOW).dropped["presence-of-no-primary"] == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from attrs import evolve
 
@@ -25,7 +27,7 @@ from meshd.core.messages import FeatureEvent, Goodbye, Heartbeat, Identity, Malf
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
-from meshd.model import Dialect, Now, Role, Status
+from meshd.model import Dialect, JsonObject, Now, Role, Status
 from tests.core.mesh import EPOCH_MS, configuration
 
 NOW = Now(100.0, EPOCH_MS)
@@ -33,7 +35,7 @@ OURS = configuration("dev-01", role=Role.PRIMARY)
 AT = UtcMs(EPOCH_MS)
 
 
-def native(peer: str = "dev-02", boot: str = "b1", **attributes: object) -> Identity:
+def native(peer: str = "dev-02", boot: str = "b1", **attributes: Any) -> Identity:
     known = Identity(peer, AT, protocol=1, boot=boot, hive=short_hash("protoMaker"), clock=EPOCH_MS, sync_role="worker")
     return evolve(known, **attributes)
 
@@ -226,7 +228,7 @@ def test_who_is_refused_is_no_member() -> None:
 def test_who_is_refused_is_heard_no_more(refused: Identity) -> None:
     """The link takes a moment to close; what still comes on it has no effect."""
     primary = node("refuse")
-    payload = {"projectSlug": "site", "project": {"title": "T"}}
+    payload: JsonObject = {"projectSlug": "site", "project": {"title": "T"}}
     event = FeatureEvent("dev-02", "project:created", payload, AT)
     effects = heard(primary, 1, refused, event, native(), Heartbeat("dev-02", AT))
     assert not primary.snapshot(NOW).documents
@@ -236,7 +238,7 @@ def test_who_is_refused_is_heard_no_more(refused: Identity) -> None:
 
 def test_originals_that_are_not_wanted_cannot_write_before_they_say_who_they_are() -> None:
     primary = node("refuse")
-    payload = {"projectSlug": "site", "project": {"title": "T"}}
+    payload: JsonObject = {"projectSlug": "site", "project": {"title": "T"}}
     heard(primary, 1, FeatureEvent("dev-02", "project:created", payload, AT))
     assert not primary.snapshot(NOW).documents
 

@@ -31,7 +31,7 @@ from meshd.core.messages import Goodbye, Heartbeat, Identity, Message, Presence,
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
-from meshd.model import Capacity, Json, Now, Role, Status
+from meshd.model import Capacity, Json, JsonObject, Now, Role, Status
 from tests.core.mesh import EPOCH_MS, Disk, Host, Mesh, check_order, configuration, three, url_of
 from tests.core.strategies import changes, documents, projects, values
 
@@ -88,9 +88,9 @@ def test_a_newcomer_is_told_of_everybody_at_once() -> None:
     node.step(LinkUp(9, "h:9"), NOW)
     effects = node.step(Received(9, Identity("dev-09", AT, protocol=1, boot="x")), NOW)
     (full,) = [message for message in presences(effects) if message.full]
-    assert {row.instance_id: row.status for row in full.members} == {
-        name: Status.ALIVE for name in ("dev-02", "dev-03", "dev-09")
-    }
+    assert {row.instance_id: row.status for row in full.members} == dict.fromkeys(
+        ("dev-02", "dev-03", "dev-09"), Status.ALIVE
+    )
 
 
 def test_only_what_changed_is_told_whole() -> None:
@@ -128,7 +128,7 @@ def test_a_worker_tells_no_presence() -> None:
 
 def test_a_link_between_workers_that_ends_makes_nobody_suspect() -> None:
     """A worker looks for its primary everywhere, and leaves again; the primary knows better how it is."""
-    mesh, primary, worker, other = three()
+    mesh, _, worker, _ = three()
     worker.links += 1
     mesh.step(worker, LinkUp(worker.links, "dev-03:50001"))
     mesh.step(worker, Received(worker.links, Identity("dev-03", AT, protocol=1, boot="dev-03-boot1")))
@@ -278,7 +278,7 @@ def test_who_drains_follows_no_redirect() -> None:
 
 
 def test_edits_are_taken_while_we_drain() -> None:
-    mesh, primary, worker, other = three()
+    mesh, _, worker, other = three()
     mesh.step(worker, DrainRequested("SIGTERM"))
     assert isinstance(mesh.put(worker, "site", {"title": "T"}), Accepted)
     mesh.settle()
@@ -293,7 +293,7 @@ def test_the_goodbye_of_another_is_believed_of_the_primary_only() -> None:
     assert node.step(Received(1, Goodbye("dev-03", AT)), NOW) == []
     assert node.snapshot(NOW).dropped["goodbye-of-another"] == 1
     worker = linked(Role.WORKER)
-    worker.step(Received(1, Presence(0, 1, True, (PresenceRow("dev-03", 0, status=Status.ALIVE),))), NOW)
+    worker.step(Received(1, Presence(0, 1, full=True, members=(PresenceRow("dev-03", 0, status=Status.ALIVE),))), NOW)
     worker.step(Received(1, Goodbye("dev-03", AT)), NOW)
     assert {member.instance_id: member.status for member in worker.snapshot(NOW).members}["dev-03"] is Status.LEFT
 
@@ -474,7 +474,11 @@ def test_every_input_is_one_that_the_tests_above_give() -> None:
 def test_a_peer_cannot_fill_the_log() -> None:
     node = linked()
     spam: list[Message] = [messages.Malformed("no"), messages.Ignored("novel"), messages.Refuse(1, "no")]
-    spam += [Goodbye("dev-77", AT), Presence(0, 1, True, ()), messages.FeatureEvent("x", "feature:created", {}, AT)]
+    spam += [
+        Goodbye("dev-77", AT),
+        Presence(0, 1, full=True, members=()),
+        messages.FeatureEvent("x", "feature:created", {}, AT),
+    ]
     effects = [effect for _ in range(50) for message in spam for effect in node.step(Received(1, message), NOW)]
     loud = [effect for effect in effects if isinstance(effect, Note) and effect.level > Level.DEBUG]
     assert len(loud) <= 5
@@ -506,16 +510,13 @@ def scramble(mesh: Mesh, chance: Random, hosts: list[Host], accepted: list[Docum
                 mesh.deliver()
         case _ if host.node:
             slug = chance.choice(["one", "two", "three"])
-            command: inputs.Command = chance.choice(
-                [
-                    inputs.PutProject(
-                        1, slug, {"title": chance.random(), "milestones": [{"slug": chance.choice("ab")}]}
-                    ),
-                    inputs.PatchProject(1, slug, {chance.choice("abc"): chance.random()}),
-                    inputs.DeleteProject(1, slug),
-                ]
-            )
-            mesh.step(host, command)
+            document: JsonObject = {"title": chance.random(), "milestones": [{"slug": chance.choice("ab")}]}
+            commands: list[inputs.Command] = [
+                inputs.PutProject(1, slug, document),
+                inputs.PatchProject(1, slug, {chance.choice("abc"): chance.random()}),
+                inputs.DeleteProject(1, slug),
+            ]
+            mesh.step(host, chance.choice(commands))
             accepted += host.disk.documents.values()
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from attrs import evolve
 
 from meshd import wire
 from meshd.core.documents import Change, Document, Kind, Register
 from meshd.core.effects import Accepted, Broadcast, Effect, Emit, Persist, Rejected, Reply, SaveOutbox, Send
-from meshd.core.inputs import DeleteProject, LinkUp, PatchProject, PutProject, Received
+from meshd.core.frames import FRAME_CHANGES
+from meshd.core.inputs import Command, DeleteProject, LinkUp, PatchProject, PutProject, Received
 from meshd.core.messages import Ack, Changes, Digest, Documents, DocumentState, Identity, Message, UtcMs
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
-from meshd.core.replication import FRAME_CHANGES, WINDOW
+from meshd.core.replication import WINDOW
 from meshd.core.stored import Stored
 from meshd.model import MAX_FRAME_BYTES, Json, JsonObject, Now, Role, Stamp
 from tests.core.mesh import EPOCH_MS, Disk, Host, Mesh, check_order, configuration, three
@@ -21,13 +24,18 @@ NOW = Now(100.0, EPOCH_MS)
 BIG = "x" * 100_000
 
 
-def alone(stored: Stored | None = None, role: Role = Role.WORKER, **options: int) -> Node:
-    return Node(configuration("dev-02", role=role, **options), Birth("b", "1"), stored or Stored("s1"))
+def _noted(seen: list[Message], message: Message) -> Message:
+    seen.append(message)
+    return message
 
 
-def linked(stored: Stored | None = None, role: Role = Role.WORKER, **options: int) -> Node:
+def alone(stored: Stored | None = None, role: Role = Role.WORKER, *, max_changes: int = 100_000) -> Node:
+    return Node(configuration("dev-02", role=role, max_changes=max_changes), Birth("b", "1"), stored or Stored("s1"))
+
+
+def linked(stored: Stored | None = None, role: Role = Role.WORKER, *, max_changes: int = 100_000) -> Node:
     """A node with one native link, 1: of a worker to its primary, of a primary to a worker."""
-    node = alone(stored, role, **options)
+    node = alone(stored, role, max_changes=max_changes)
     other = Role.PRIMARY if role is Role.WORKER else Role.WORKER
     node.step(LinkUp(1, "u", "ws://dev-01:4444" if role is Role.WORKER else None), NOW)
     node.step(Received(1, Identity("dev-01", UtcMs(EPOCH_MS), protocol=1, boot="x", sync_role=other)), NOW)
@@ -136,13 +144,13 @@ def test_a_primary_stores_acknowledges_and_relays_as_it_came() -> None:
         *[Persist, Persist],
         *[Send, Broadcast],
     ]
-    assert [message for message in sent(answer)] == [Ack("dev-03.s1", 1), Changes(0, (change,))]
+    assert list(sent(answer)) == [Ack("dev-03.s1", 1), Changes(0, (change,))]
 
 
 def test_no_path_of_one_host_is_in_anothers_document() -> None:
     mesh, primary, worker, other = three()
     seen: list[Message] = []
-    mesh.carry = lambda message: seen.append(message) or message
+    mesh.carry = partial(_noted, seen)
     mesh.put(worker, "site", {"title": "T", "projectPath": "/home/dev-02/secret"})
     mesh.settle()
     for host in (primary, worker, other):
@@ -334,6 +342,25 @@ def test_a_database_restored_from_a_backup_does_not_lose_new_edits() -> None:
     assert mesh.snapshot(worker).queued_changes == 0
 
 
+def test_a_primary_restored_from_a_backup_does_not_lose_new_edits() -> None:
+    """Its workers have seen later changes of its store: they must not take the new ones for replays."""
+    mesh, primary, worker, other = three()
+    mesh.put(primary, "site", {"title": "old"})
+    mesh.settle()
+    backup = primary.disk.stored()
+    for number in range(5):
+        mesh.patch(primary, "site", {"title": number})
+    mesh.settle()
+    mesh.crash(primary)
+    primary.disk = Disk(backup.store_id, dict(backup.documents), {}, dict(backup.seqs))
+    mesh.start(primary)
+    mesh.advance(20)
+    assert mesh.document(primary, "site") == {"slug": "site", "title": 4}
+    mesh.patch(primary, "site", {"title": "new"})
+    mesh.settle()
+    assert [mesh.document(host, "site") for host in (primary, worker, other)] == [{"slug": "site", "title": "new"}] * 3
+
+
 def test_a_worker_that_leads_by_configuration_has_nothing_queued() -> None:
     """Its changes have nobody to wait for: whoever links to it fetches them."""
     worker = alone()
@@ -400,7 +427,7 @@ def test_equal_documents_are_not_sent() -> None:
     mesh.put(worker, "site", {"title": "T"})
     mesh.settle()
     seen: list[Message] = []
-    mesh.carry = lambda message: seen.append(message) or message
+    mesh.carry = partial(_noted, seen)
     mesh.part(primary, worker)
     mesh.join(primary, worker)
     mesh.advance(10)
@@ -504,7 +531,10 @@ def test_a_condition_on_a_put(if_match: str | None, on_existing: bool, on_missin
 def test_a_condition_holds_for_patch_and_delete_too() -> None:
     node = linked()
     put(node, {"title": "T"})
-    commands = [PatchProject(1, "site", {"title": "U"}, if_match="stale"), DeleteProject(1, "site", if_match="stale")]
+    commands: list[Command] = [
+        PatchProject(1, "site", {"title": "U"}, if_match="stale"),
+        DeleteProject(1, "site", if_match="stale"),
+    ]
     for command in commands:
         effects = node.step(command, NOW)
         assert [type(effect) for effect in effects] == [Reply]
