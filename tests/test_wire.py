@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshd import wire
-from meshd.core.documents import Change, Kind, Register
+from meshd.core.documents import Change, Conflict, Kind, Register
 from meshd.core.messages import (
     TYPES,
     Ack,
     Changes,
+    Conflicts,
     Digest,
     Documents,
     DocumentState,
@@ -183,7 +184,8 @@ def registers(fields: dict[str, Json], removed: tuple[str, ...], stamp: Stamp) -
 
 
 REGISTERS = st.builds(registers, FIELDS, REMOVED, STAMPS)
-EDITS = st.builds(Change, ORIGINS, SEQS, STAMPS, NAMES, STAMPS, st.just(Kind.UPDATED), FIELDS, REMOVED)
+BASES = tables(FIELD_PATHS, STAMPS)
+EDITS = st.builds(Change, ORIGINS, SEQS, STAMPS, NAMES, STAMPS, st.just(Kind.UPDATED), FIELDS, REMOVED, BASES)
 CHANGES = (
     EDITS
     | EDITS.map(lambda edit: evolve(edit, kind=Kind.DELETED, fields={}, removed=()))
@@ -191,6 +193,9 @@ CHANGES = (
 )
 ENDED = st.builds(DocumentState, NAMES, STAMPS, st.just({}), STAMPS)
 STATES = ENDED | st.builds(DocumentState, NAMES, STAMPS, REGISTERS)
+CONFLICTS = st.builds(
+    *(Conflict, TEXTS, NAMES, STAMPS, FIELD_PATHS, STAMPS, STAMPS, COUNTS, JSONS, st.booleans()),
+)
 STATUSES = st.sampled_from(Status)
 ROWS = st.builds(PresenceRow, NAMES, COUNTS, maybe(STATUSES), version=maybe(TEXTS), timestamp=maybe(TIMES), **SELF)
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
@@ -203,6 +208,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Digest: st.builds(Digest, tables(NAMES, TEXTS), st.booleans(), tables(ORIGINS, SEQS)),
     Documents: st.builds(Documents, several(STATES)),
     FeatureEvent: st.builds(FeatureEvent, NAMES, TEXTS, OBJECTS, TIMES, maybe(TEXTS)),
+    Conflicts: st.builds(Conflicts, several(CONFLICTS), several(TEXTS)),
     SettingsEvent: st.builds(SettingsEvent, NAMES, OBJECTS, TIMES, maybe(COUNTS)),
     Refuse: st.builds(Refuse, COUNTS, TEXTS),
 }

@@ -17,7 +17,6 @@ from meshd import project
 from meshd.core.documents import Document, Register
 from meshd.model import JsonObject, Stamp
 from meshd.workspace import (
-    MAX_FILE_BYTES,
     DiskWorkspace,
     Edited,
     Invalid,
@@ -25,6 +24,7 @@ from meshd.workspace import (
     Unwritable,
     Workspace,
 )
+from meshd.workspace_files import MAX_FILE_BYTES
 
 STAMP = Stamp(1, 0, "a")
 REAL_DOCUMENTS = Path(__file__).parents[2] / "shared" / "data" / "projects"

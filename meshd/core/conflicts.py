@@ -61,7 +61,8 @@ def found(before: Document | None, change: Change, now_ms: int) -> list[Conflict
     if before.life != change.life:
         return _between_lives(before, change, now_ms)
     if before.ended:
-        return [] if change.kind is Kind.DELETED else _all_of(change, before.ended, now_ms)
+        is_late = change.kind is Kind.UPDATED and not _in_sequence(change.stamp, before.ended)
+        return _all_of(change, before.ended, now_ms) if is_late else []
     if change.kind is Kind.DELETED:
         return _deleted(before, change, now_ms)
     return [conflict for path in written(change) if (conflict := _at(path, before, change, now_ms))]
@@ -104,14 +105,19 @@ def _at(path: str, before: Document, change: Change, now_ms: int) -> Conflict | 
     there, base = before.registers.get(path), change.bases.get(path)
     if there is None or there.stamp == change.stamp or (base and there.stamp <= base):
         return None
-    if there.stamp > change.stamp and there.stamp.instance_id == change.stamp.instance_id:
-        return None  # one host wrote both, one after the other; they only arrived the other way round
+    if _in_sequence(change.stamp, there.stamp):
+        return None
     value, gone = change.fields.get(path), path not in change.fields
     if there.gone == gone and documents.equal(there.value, value):
         return None
     if there.stamp < change.stamp:
         return _lost(change, path, there.stamp, change.stamp, there.value, now_ms, gone=there.gone)
     return _lost(change, path, change.stamp, there.stamp, value, now_ms, gone=gone)
+
+
+def _in_sequence(earlier: Stamp, later: Stamp) -> bool:
+    """Whether one host wrote both, in this order: it knew what it did, they only arrived the other way round."""
+    return earlier < later and earlier.instance_id == later.instance_id
 
 
 def _lost(

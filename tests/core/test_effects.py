@@ -10,15 +10,22 @@ from attrs.exceptions import FrozenInstanceError
 
 from meshd.core.documents import Document, Register
 from meshd.core.effects import (
+    DropConflict,
+    DropOutbox,
     Effect,
+    ForgetDocument,
     Level,
     Note,
     Persist,
     Record,
+    SaveConflict,
     SaveDocument,
+    SaveEvent,
     SaveOutbox,
     SaveSeq,
+    SaveSettings,
     SaveStoreId,
+    TrimEvents,
     TrimOutbox,
 )
 from meshd.model import Stamp
@@ -40,7 +47,10 @@ def test_an_effect_does_not_change() -> None:
 
 
 def test_what_is_persisted_is_one_of_the_records() -> None:
-    assert set(get_args(Record)) == {SaveDocument, SaveOutbox, TrimOutbox, SaveSeq, SaveStoreId}
+    assert set(get_args(Record)) == {
+        *(SaveDocument, SaveOutbox, TrimOutbox, DropOutbox, SaveSeq, SaveStoreId, ForgetDocument),
+        *(SaveConflict, DropConflict, SaveSettings, SaveEvent, TrimEvents),
+    }
     assert Persist in get_args(Effect)
 
 

@@ -7,11 +7,11 @@ from typing import get_args
 import attrs
 import pytest
 
-from meshd.core.inputs import Command, DeleteProject, Input, PatchProject, PutProject, SettingsCommand
+from meshd.core.inputs import Command, DeleteProject, Input, PatchProject, PutProject, SettingsCommand, TakeConflict
 
 
 def test_every_command_is_an_input_that_names_its_reply() -> None:
-    assert set(get_args(Command)) == {PutProject, PatchProject, DeleteProject}
+    assert set(get_args(Command)) == {PutProject, PatchProject, DeleteProject, TakeConflict}
     assert set(get_args(Command)) < set(get_args(Input))
     for command in get_args(Command):
         assert [field.name for field in attrs.fields(command)][:2] == ["command", "slug"]

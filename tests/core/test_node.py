@@ -466,7 +466,7 @@ def test_a_node_restored_from_its_disk_is_the_node_that_was(
 def test_every_input_is_one_that_the_tests_above_give() -> None:
     given_here = {Received, LinkUp, LinkDown, DialFailed, Started, TtlDue, HeartbeatDue, DrainRequested}
     given_here |= {inputs.LatencyMeasured, inputs.PutProject, inputs.PatchProject, inputs.DeleteProject}
-    given_here |= {inputs.PutSettings, inputs.PatchSettings}
+    given_here |= {inputs.PutSettings, inputs.PatchSettings, inputs.TakeConflict}
     given_here |= {inputs.CompactionDue, inputs.AcknowledgeCompaction, inputs.AlertRaised, inputs.AlertCleared}
     assert given_here == set(inputs.Input.__args__)
 

@@ -113,7 +113,7 @@ def test_an_event_names_the_project_its_revision_and_its_origin() -> None:
     mesh.settle()
     assert isinstance(reply, Accepted)
     assert other.events("project:created") == [
-        {"projectSlug": "site", "revision": reply.revision, "origin": "dev-02.s1"}
+        {"projectSlug": "site", "revision": reply.revision, "origin": "dev-02.s1", "projectPath": "."}
     ]
 
 
@@ -122,7 +122,7 @@ def test_an_edit_is_on_disk_before_anybody_is_told() -> None:
     effects = node.step(PutProject(7, "site", {"title": "T"}), NOW)
     check_order(effects)
     kinds = [type(effect) for effect in effects if isinstance(effect, Persist | Send | Emit | Reply)]
-    assert kinds == [Persist, Persist, Persist, Send, Emit, Reply]
+    assert kinds == [Persist, Persist, Persist, Send, Persist, Emit, Reply]
     assert effects[-1] == Reply(7, Accepted(node.snapshot(NOW).documents["site"].digest, created=True))
 
 
@@ -143,6 +143,7 @@ def test_a_primary_stores_acknowledges_and_relays_as_it_came() -> None:
     assert [type(effect) for effect in answer if isinstance(effect, Persist | Send | Broadcast)] == [
         *[Persist, Persist],
         *[Send, Broadcast],
+        Persist,  # of the event
     ]
     assert list(sent(answer)) == [Ack("dev-03.s1", 1), Changes(0, (change,))]
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from meshd.core.documents import Conflict
 from meshd.core.effects import Accepted
 from meshd.core.inputs import Command, DeleteProject, PatchProject, PutProject
+from meshd.core.replication import WINDOW
 from meshd.model import JsonObject
 from tests.shell.world import Instance, World, until
 
 DAY_S = 86_400
 HOUR_MS = 3_600_000
+CHANGES = 2 * WINDOW + 1000  # more than has left the queue when the exchange comes round
 
 
 @pytest.fixture
@@ -30,6 +34,15 @@ async def are_equal(world: World) -> bool:
     await trio.lowlevel.checkpoint()
     snapshots = [instance.driver.snapshot() for instance in world.instances if instance.driver]
     return len({snapshot.root for snapshot in snapshots}) == 1 and not any(one.queued_changes for one in snapshots)
+
+
+def conflicts_of(instance: Instance) -> tuple[Conflict, ...]:
+    assert instance.driver is not None
+    return instance.driver.snapshot().conflicts
+
+
+def ids(conflicts: Iterable[Conflict]) -> set[str]:
+    return {conflict.id for conflict in conflicts}
 
 
 async def edit(instance: Instance, command: Command) -> None:
@@ -91,6 +104,9 @@ async def test_a_day_apart_ends_in_one_exchange(world: World, autojump_clock: Mo
         assert shared is not None
         assert shared["goal"] in [f"{one.name} 95" for one in world.instances]
         assert shared.keys() >= {f"of-{one.name}-{number}" for one in world.instances for number in range(96)}
+    lost = conflicts_of(primary)
+    assert {("shared", "goal"), ("doomed", "goal")} == {(one.slug, one.path) for one in lost}
+    assert ids(lost) == ids(conflicts_of(worker)) == ids(conflicts_of(world.instances[2]))
     (recovered,) = worker.told("sync:partition-recovered")
     duration_ms = recovered.payload["partitionDurationMs"]
     assert isinstance(duration_ms, int)
@@ -101,6 +117,22 @@ async def test_a_day_apart_ends_in_one_exchange(world: World, autojump_clock: Mo
     await trio.sleep(600)
     for instance in world.instances:
         assert not (instance.sent - before[instance.name]).keys() & {"digest", "documents", "changes"}
+
+
+async def test_a_replay_does_not_conflict_with_itself(world: World, autojump_clock: MockClock) -> None:
+    """More than is under way at once, over and over the same field: the exchange must not overtake the queue."""
+    primary, worker, _ = world.instances
+    await worker.put("alpha", {"goal": "none"})
+    await until(lambda: are_equal(world), 5)
+    world.cut_off(worker)
+    await trio.sleep(1)
+    for number in range(CHANGES):
+        await edit(worker, PatchProject(0, "alpha", {"goal": number}))
+    world.reunite(worker)
+    await until(lambda: are_equal(world), 30)
+    assert primary.document("alpha") == {"slug": "alpha", "goal": CHANGES - 1}
+    assert not conflicts_of(primary)
+    assert not conflicts_of(worker)
 
 
 async def test_a_clock_that_jumps_back_an_hour(
