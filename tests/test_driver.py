@@ -181,7 +181,7 @@ async def test_everything_waits_for_its_commit_in_order(autojump_clock: MockCloc
     async with engine(commit_s=1) as run, trio.open_nursery() as nursery:
         await run.driver.put(LinkUp(1, "ws://worker:4444"))
         await run.driver.put(worker_identity(1, "worker"))
-        await wait_all_tasks_blocked()
+        await trio.sleep(5)
         run.told.lines.clear()
         nursery.start_soon(run.put, "alpha", {"title": "Alpha"})
         await wait_all_tasks_blocked()
@@ -433,7 +433,7 @@ async def test_dials_notes_and_hang_ups_are_passed_on(
         await run.driver.put(DialFailed(PRIMARY, "connection refused"))
         await run.driver.put(LinkUp(1, "ws://stranger:4444"))
         await run.driver.carry_out(worker_identity(1, "here"))
-        assert run.told.lines == [
+        assert [line for line in run.told.lines if not line.startswith(("commit", "emit"))] == [
             f"dial {PRIMARY} within 0 s",
             f"dial {PRIMARY} within 0.5 s",
             "send Identity to 1",

@@ -17,7 +17,7 @@ HEADERS = ("id", "slug", "path", "lost", "written by", "won by", "found")
 
 @click.group()
 def conflicts() -> None:
-    """List what lost a conflict, and take it back or forget it."""
+    """List what lost a conflict, and take it back."""
 
 
 @conflicts.command()

@@ -10,9 +10,10 @@ Rules (design, section 5):
   restored from a backup: it takes a new name, and what is queued goes out again under it.
 - Receivers keep the last seq per origin: a replay has no second effect. A gap means that something was missed: it is
   counted, and an exchange fetches it.
-- Exchange: the side that lacks a primary's word (the worker, on link up) sends the digests of its documents; the
-  other answers with the documents that differ and its own digests; the first sends what still differs. Both then hold
-  the merge of both. What the primary learns so, it passes on.
+- Exchange: the side that lacks a primary's word (the worker, on link up) sends the digests of its documents; the other
+  answers with the documents that differ and its own digests; the first sends what still differs. Both then hold the
+  merge of both. What the primary learns so, it passes on. A worker's whole queue goes out before: a change says what it
+  overwrites, a whole document does not.
 - An event is emitted when a document changed, never for a change that was merely heard again.
 """
 
@@ -79,6 +80,7 @@ class Replication:
     expired: set[str] = field(factory=set)
     _acked_seq: int = 0
     _sent_seq: int = 0
+    _compare_due: bool = False
     _root_bits: int = 0
 
     @classmethod
@@ -236,8 +238,8 @@ class Replication:
         self.upstream = link
         self.compared = False
         self._sent_seq = self._acked_seq
+        self._compare_due = True
         yield from self._pump()
-        yield Send(link, self._digest())
 
     def compare_again(self) -> Iterator[Effect]:
         """Start an exchange with the primary."""
@@ -264,6 +266,9 @@ class Replication:
         for frame in frames(due, change_bytes):
             self._sent_seq = frame[-1].seq
             yield Send(self.upstream, Changes(self.term, tuple(frame)))
+        if self._compare_due and self._sent_seq >= next(reversed(self.outbox), 0):
+            self._compare_due = False
+            yield Send(self.upstream, self._digest())
 
     def acknowledged(self, ack: Ack) -> Iterator[Effect]:
         """The primary has our changes up to `ack.seq` on its disk."""
