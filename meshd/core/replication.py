@@ -25,12 +25,14 @@ from attrs import define, evolve, field
 
 from meshd.core import categories, conflicts, documents, editing, events, messages
 from meshd.core.clock import Clock
+from meshd.core.coalescing import coalesced
 from meshd.core.conflicts import Conflicts
 from meshd.core.documents import Change, Document, Kind
 from meshd.core.editing import Edit
 from meshd.core.effects import (
     Accepted,
     Broadcast,
+    DropOutbox,
     Effect,
     ForgetDocument,
     Level,
@@ -81,6 +83,7 @@ class Replication:
     _acked_seq: int = 0
     _sent_seq: int = 0
     _compare_due: bool = False
+    _coalesced_seq: int = 0
     _root_bits: int = 0
 
     @classmethod
@@ -132,6 +135,8 @@ class Replication:
 
     def command(self, command: Command, relay: tuple[int, ...], now: Now) -> Iterator[Effect]:
         """Carry out an edit of this host, or refuse it; replies in both cases."""
+        if len(self.outbox) >= self.max_outbox:
+            yield from self._coalesce()
         try:
             change = self._change(command, now)
         except DocumentError as error:
@@ -256,6 +261,24 @@ class Replication:
         """The link to the primary is gone: own changes wait."""
         self.upstream = None
         self.compared = False
+
+    def _coalesce(self) -> Iterator[Effect]:
+        """Make room in the outbox, when something was queued since the last time that this was tried."""
+        if self._coalesced_seq == self.last_seq:
+            return
+        self._coalesced_seq = self.last_seq
+        unsent = self._sent_seq if self.upstream is not None else 0
+        done = coalesced(change for change in self.outbox.values() if change.seq > unsent)
+        for change in done.smaller:
+            self.outbox[change.seq] = change
+            yield Persist(SaveOutbox(change))
+        for seq in done.gone:
+            del self.outbox[seq]
+        if done.gone:
+            yield Persist(DropOutbox(done.gone))
+            yield Note(
+                Level.INFO, f"the outbox was full: {len(done.gone)} changes went that later ones had overwritten"
+            )
 
     def _pump(self) -> Iterator[Effect]:
         """Send what the outbox holds and the window allows."""

@@ -78,6 +78,8 @@ class Disk:
                 self.outbox[change.seq] = change
             case effects.TrimOutbox(seq):
                 self.outbox = {number: change for number, change in self.outbox.items() if number > seq}
+            case effects.DropOutbox(seqs):
+                self.outbox = {number: change for number, change in self.outbox.items() if number not in seqs}
             case effects.SaveSeq(origin, seq):
                 self.seqs[origin] = seq
             case effects.SaveStoreId(store_id):
