@@ -183,6 +183,21 @@ def test_elements_of_equal_rank_keep_it() -> None:
     assert flatten(render(flat, "site"), ranks=flat) == flat
 
 
+def test_any_number_of_elements_fits_between_two() -> None:
+    document = site("first", "last")
+    flat = flatten(document)
+    for number in range(200):
+        document = site("first", f"new{number}", *[str(element["slug"]) for element in _elements(document)[1:]])
+        flat = flatten(document, ranks=flat)
+        assert render(flat, "site") == document
+
+
+def _elements(document: JsonObject) -> list[JsonObject]:
+    found = document["milestones"]
+    assert isinstance(found, list)
+    return [element for element in found if isinstance(element, dict)]
+
+
 def test_the_same_holds_for_phases() -> None:
     before: JsonObject = {"milestones": [milestone("m", phases=[{"name": "p"}, {"name": "q"}])]}
     after: JsonObject = {"milestones": [milestone("m", phases=[{"name": "p"}, {"name": "q"}, {"name": "new"}])]}

@@ -6,8 +6,8 @@ import pytest
 
 from meshd.core.effects import Dial, Effect, Emit, Level, Note
 from meshd.core.election import FIRST_PAUSE_S, LONGEST_PAUSE_S, Leadership
-from meshd.core.inputs import DialFailed, LinkDown, LinkUp, Received, Started
-from meshd.core.messages import Identity, Presence, UtcMs
+from meshd.core.inputs import DialFailed, LinkDown, LinkUp, PutProject, Received, Started
+from meshd.core.messages import Identity, Malformed, Message, Presence, Refuse, UtcMs
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
@@ -87,6 +87,15 @@ def test_a_worker_with_a_primary_dials_nobody() -> None:
     node.step(LinkUp(2, "h:2"), NOW)
     node.step(Received(2, who("dev-02", Role.WORKER)), NOW)
     assert dials(node.step(LinkDown(2, 1001), NOW)) == []
+
+
+@pytest.mark.parametrize("said", [None, Malformed("not JSON"), Refuse(1001, "draining")])
+def test_whoever_hangs_up_without_a_name_is_passed_over(said: Message | None) -> None:
+    node = worker()
+    node.step(LinkUp(1, "u", ONE), NOW)
+    if said:
+        node.step(Received(1, said), NOW)
+    assert dials(node.step(LinkDown(1, 1001), NOW)) == [Dial(TWO)]
 
 
 # Redirects
@@ -260,6 +269,19 @@ def test_a_start_that_finds_its_primary_is_no_partition() -> None:
     node = worker()
     effects = answered(node, 1, ONE, who("dev-01", Role.PRIMARY), Now(101.0, EPOCH_MS + 1000))
     assert not [effect for effect in effects if isinstance(effect, Emit) and effect.type.startswith("sync:partition")]
+
+
+def test_a_short_partition_is_told_and_so_is_a_start_with_edits_that_wait() -> None:
+    node = worker()
+    answered(node, 1, ONE, who("dev-01", Role.PRIMARY))
+    node.step(LinkDown(1, 1006), NOW)
+    short = answered(node, 2, ONE, who("dev-01", Role.PRIMARY), Now(101.0, EPOCH_MS + 1000))
+    fresh = worker()
+    fresh.step(PutProject(1, "site", {"title": "T"}), NOW)
+    start = answered(fresh, 1, ONE, who("dev-01", Role.PRIMARY), Now(101.0, EPOCH_MS + 1000))
+    for effects, replayed in ((short, 0), (start, 1)):
+        (told,) = [effect for effect in effects if isinstance(effect, Emit) and effect.type.startswith("sync:part")]
+        assert (told.payload["partitionDurationMs"], told.payload["replayed"]) == (1000, replayed)
 
 
 def test_an_original_that_was_dialled_is_the_primary() -> None:

@@ -23,6 +23,7 @@ from meshd.core.handshake import (
     short_hash,
 )
 from meshd.core.inputs import LinkDown, LinkUp, Received, TtlDue
+from meshd.core.membership import MAX_MEMBERS
 from meshd.core.messages import FeatureEvent, Goodbye, Heartbeat, Identity, Malformed, Message, Refuse, UtcMs
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
@@ -252,6 +253,16 @@ def test_refusals_are_a_warning_once_for_each_peer() -> None:
     assert len(first) == len(other) == 1
     assert again == []
     assert "dev-02" in first[0]
+
+
+def test_there_is_room_for_a_bounded_number_of_members() -> None:
+    primary = Node(OURS, Birth("own-boot", "1"), Stored("s1"))
+    for link in range(1, MAX_MEMBERS + 2):
+        primary.step(LinkUp(link, "h"), NOW)
+        last = heard(primary, link, original(f"x{link}"))
+        primary.step(LinkDown(link, 1006), NOW)
+    assert codes(last) == [(MAX_MEMBERS + 1, NOT_ALLOWED)]
+    assert len(primary.snapshot(NOW).members) == MAX_MEMBERS
 
 
 def test_whoever_says_nothing_is_closed_in_time() -> None:

@@ -120,6 +120,24 @@ def test_presence_is_counted_and_carries_the_root() -> None:
     assert second.root == node.snapshot(NOW).root
 
 
+def test_an_identity_said_again_is_news_and_no_second_welcome() -> None:
+    node = linked()
+    node.step(HeartbeatDue(Capacity()), NOW)
+    effects = node.step(Received(1, Identity("dev-02", AT, name="Worker A", protocol=1, boot="x")), NOW)
+    assert effects == []
+    (presence,) = presences(node.step(HeartbeatDue(Capacity()), NOW))
+    assert {row.instance_id: row.name for row in presence.members} == {"dev-02": "Worker A", "dev-03": None}
+
+
+def test_a_round_trip_is_contact() -> None:
+    node = linked()
+    later = Now(150.0, EPOCH_MS + 50_000)
+    node.step(inputs.LatencyMeasured(1, 2.5), later)
+    node.step(inputs.LatencyMeasured(77, 2.5), later)
+    members = {member.instance_id: (member.latency_ms, member.age_s) for member in node.snapshot(later).members}
+    assert members == {"dev-02": (2.5, 0), "dev-03": (None, 50)}
+
+
 def test_a_worker_tells_no_presence() -> None:
     node = linked(Role.WORKER)
     effects = [*node.step(HeartbeatDue(Capacity()), NOW), *node.step(LinkDown(1, 1006), NOW)]
@@ -296,6 +314,30 @@ def test_the_goodbye_of_another_is_believed_of_the_primary_only() -> None:
     worker.step(Received(1, Presence(0, 1, full=True, members=(PresenceRow("dev-03", 0, status=Status.ALIVE),))), NOW)
     worker.step(Received(1, Goodbye("dev-03", AT)), NOW)
     assert {member.instance_id: member.status for member in worker.snapshot(NOW).members}["dev-03"] is Status.LEFT
+
+
+def test_a_primary_passes_a_goodbye_on_to_originals_too() -> None:
+    node = linked()
+    node.step(LinkUp(3, "h:3"), NOW)
+    node.step(Received(3, Identity("dev-04", AT)), NOW)
+    goodbye = Goodbye("dev-02", AT, boot="x")
+    assert Broadcast((2, 3), goodbye) in node.step(Received(1, goodbye), NOW)
+
+
+def test_a_heartbeat_in_the_name_of_another_counts_for_nobody() -> None:
+    node = linked()
+    node.step(LinkDown(2, 1006), NOW)
+    node.step(Received(1, Heartbeat("dev-03", AT)), NOW)
+    node.step(Received(1, Heartbeat("dev-77", AT)), NOW)
+    members = {member.instance_id: member.status for member in node.snapshot(NOW).members}
+    assert members == {"dev-02": Status.ALIVE, "dev-03": Status.SUSPECT}
+
+
+def test_of_the_primary_its_own_link_tells_more_than_its_presence() -> None:
+    worker = linked(Role.WORKER)
+    worker.step(Received(1, Presence(0, 1, full=True, members=(PresenceRow("dev-01", 0, status=Status.FAILED),))), NOW)
+    (member,) = worker.snapshot(NOW).members
+    assert member.status is Status.ALIVE
 
 
 # A mesh that is switched off

@@ -11,7 +11,7 @@ from meshd import wire
 from meshd.core.documents import Change, Document, Kind, Register
 from meshd.core.effects import Accepted, Broadcast, Effect, Emit, Persist, Rejected, Reply, SaveOutbox, Send
 from meshd.core.frames import FRAME_CHANGES
-from meshd.core.inputs import Command, DeleteProject, LinkUp, PatchProject, PutProject, Received
+from meshd.core.inputs import Command, DeleteProject, LinkDown, LinkUp, PatchProject, PutProject, Received
 from meshd.core.messages import Ack, Changes, Digest, Documents, DocumentState, Identity, Message, UtcMs
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
@@ -343,6 +343,36 @@ def test_a_database_restored_from_a_backup_does_not_lose_new_edits() -> None:
     assert mesh.snapshot(worker).queued_changes == 0
 
 
+def test_edits_made_on_a_restored_database_before_it_meets_the_mesh_are_not_lost() -> None:
+    mesh, primary, worker, other = three()
+    mesh.put(worker, "site", {"title": "old"})
+    mesh.settle()
+    backup = worker.disk.stored()
+    for number in range(5):
+        mesh.patch(worker, "site", {"title": number})
+    mesh.settle()
+    mesh.crash(worker)
+    worker.disk = Disk(backup.store_id, dict(backup.documents), {}, dict(backup.seqs))
+    mesh.part(primary, worker)
+    mesh.start(worker)
+    for number in range(3):
+        mesh.put(worker, f"new{number}", {"title": "T"})
+    mesh.join(primary, worker)
+    mesh.advance(20)
+    assert all_equal(mesh, primary, worker, other)
+    assert mesh.snapshot(worker).queued_changes == 0
+    assert not worker.disk.outbox
+    for host in (primary, worker, other):
+        assert mesh.document(host, "new2") is not None
+        assert len([event for event in host.events("project:created") if event["projectSlug"] == "new2"]) == 1
+    mesh.crash(worker)
+    mesh.start(worker)
+    mesh.advance(20)
+    mesh.patch(worker, "site", {"title": "later"})
+    mesh.settle()
+    assert mesh.document(other, "site") == {"slug": "site", "title": "later"}
+
+
 def test_a_primary_restored_from_a_backup_does_not_lose_new_edits() -> None:
     """Its workers have seen later changes of its store: they must not take the new ones for replays."""
     mesh, primary, worker, other = three()
@@ -421,6 +451,40 @@ def test_what_came_in_an_exchange_is_not_missed_afterwards() -> None:
     mesh.put(worker, "later", {"title": "T"})
     mesh.settle()
     assert not [note for host in (primary, worker, other) for note in host.notes if "missed" in note.text]
+
+
+def test_what_happened_while_a_worker_was_away_is_not_missed_afterwards() -> None:
+    mesh, primary, worker, other = three()
+    mesh.put(worker, "site", {"title": "T"})
+    mesh.settle()
+    mesh.part(primary, other)
+    for number in range(3):
+        mesh.patch(worker, "site", {"title": number})
+    mesh.settle()
+    mesh.join(primary, other)
+    mesh.advance(8)
+    mesh.patch(worker, "site", {"title": "later"})
+    mesh.settle()
+    assert mesh.document(other, "site") == {"slug": "site", "title": "later"}
+    assert not [note for host in (primary, worker, other) for note in host.notes if "missed" in note.text]
+
+
+def test_a_primary_passes_on_to_others_only_what_was_new_to_it() -> None:
+    node = linked(role=Role.PRIMARY)
+    node.step(LinkUp(2, "h:2"), NOW)
+    node.step(Received(2, Identity("dev-03", UtcMs(EPOCH_MS), protocol=1, boot="y")), NOW)
+    life = Stamp(1, 0, "dev-01")
+    known = DocumentState("known", life, {"title": Register(life, "T")})
+    fresh = DocumentState("fresh", life, {"title": Register(life, "T")})
+    heard(node, Documents((known,)))
+    effects = heard(node, Documents((known, fresh)))
+    assert [effect for effect in effects if isinstance(effect, Broadcast)] == [Broadcast((2,), Documents((fresh,)))]
+
+
+def test_nothing_is_sent_on_a_link_that_is_gone() -> None:
+    node = linked()
+    node.step(LinkDown(1, 1006), NOW)
+    assert sent(node.step(PutProject(1, "site", {"title": "T"}), NOW)) == []
 
 
 def test_equal_documents_are_not_sent() -> None:
@@ -615,7 +679,7 @@ def test_an_edit_is_refused_or_fits_the_wire(character: str, size: int) -> None:
 
 def test_a_full_outbox_refuses_and_loses_nothing() -> None:
     node = alone(max_changes=3)
-    replies = [put(node, {"title": number}) for number in range(5)]
+    replies = [put(node, {"title": 2, **{f"key-{n}": n for n in range(number)}}) for number in range(5)]
     assert [type(reply) for reply in replies] == [Accepted, Accepted, Accepted, Rejected, Rejected]
     assert [reply.code for reply in replies if isinstance(reply, Rejected)] == ["outbox-full"] * 2
     assert node.snapshot(NOW).queued_changes == 3
