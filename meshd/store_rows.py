@@ -298,6 +298,7 @@ def _encode(change: Change) -> str:
             "kind": change.kind,
             "fields": change.fields,
             "removed": change.removed,
+            "bases": {path: str(stamp) for path, stamp in change.bases.items()},
         }
     )
 
@@ -313,4 +314,5 @@ def _decode(seq: int, text: str) -> Change:
         kind=Kind(row["kind"]),
         fields=row["fields"],
         removed=tuple(row["removed"]),
+        bases={path: _stamp(stamp) for path, stamp in row.get("bases", {}).items()},
     )

@@ -49,7 +49,8 @@ def saved(path: str, value: str, slug: str = "site") -> SaveDocument:
 
 
 def change(seq: int) -> Change:
-    return Change("dev-01.abc", seq, LATER, "site", LIFE, Kind.UPDATED, {"title": f"no. {seq}"}, ("goal",))
+    fields: JsonObject = {"title": f"no. {seq}"}
+    return Change("dev-01.abc", seq, LATER, "site", LIFE, Kind.UPDATED, fields, ("goal",), {"title": LIFE})
 
 
 def lost(name: str, value: str = "lost") -> Conflict:

@@ -9,7 +9,9 @@ import logging
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -20,7 +22,7 @@ from tests.e2e.fleet import Instance, all_are_equal, fleet, revisions, until
 from tests.e2e.ledger import Announcements, Ledger
 from tests.e2e.raw_http import RawClient
 
-ROUNDS = int(os.environ.get("MESHD_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("MESHD_ROUNDS", "30"))
 SEED = int(os.environ.get("MESHD_SEED", "1"))
 CLIENTS = 6
 WRITES = 12  # of each client in a round that nothing disturbs
@@ -30,7 +32,20 @@ KEYS = ["title", "goal", "color", "owner"]
 _log = logging.getLogger(__name__)
 
 
-async def burst(ledger: Ledger, client: RawClient, random: Random) -> None:
+@define
+class Fuse:
+    """Burns down with every acknowledgement: a reply that comes before its commit does not survive the moment."""
+
+    left: int
+    strike: Callable[[], None]
+
+    def burn(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.strike()
+
+
+async def burst(ledger: Ledger, client: RawClient, random: Random, fuse: Fuse) -> None:
     """One client's part of a round; ends when the instance does."""
     for _ in range(WRITES):
         method = random.choices(["PUT", "PATCH", "DELETE"], [4, 8, 1])[0]
@@ -39,6 +54,8 @@ async def burst(ledger: Ledger, client: RawClient, random: Random) -> None:
         write = await ledger.write(client, method, random.choice(SLUGS), fields)
         if write is None or write.status is None:
             return
+        if write.is_acknowledged:
+            fuse.burn()
 
 
 @define
@@ -53,19 +70,18 @@ class Killer:
     def is_up(self, instance: Instance) -> bool:
         return instance.name not in self._down
 
-    async def kill(self, instances: list[Instance]) -> None:
+    def strike(self, instances: list[Instance]) -> None:
         """Kill those of them that are up, at one moment."""
-        victims = [instance for instance in instances if self.is_up(instance)]
-        for victim in victims:
-            self._down[victim.name] = trio.Event()
-            assert victim.process is not None
-            victim.process.kill()
-        for victim in victims:
-            await victim.stop(signal.SIGKILL)
-            self.killed[victim.name] += 1
-            self.nursery.start_soon(self._start_again, victim)
+        for victim in instances:
+            if self.is_up(victim):
+                assert victim.process is not None
+                victim.process.kill()
+                self._down[victim.name] = trio.Event()
+                self.killed[victim.name] += 1
+                self.nursery.start_soon(self._start_again, victim)
 
     async def _start_again(self, instance: Instance) -> None:
+        await instance.stop(signal.SIGKILL)
         while self.random.random() < 0.1:  # it dies while it starts
             await instance.spawn()
             with trio.move_on_after(self.random.uniform(0.0, 0.8)):
@@ -92,11 +108,11 @@ async def test_what_was_acknowledged_survives_every_kill(tmp_path: Path) -> None
                 for events in told:
                     if killer.is_up(events.instance):
                         await events.read_on()
+                victims = random.choice([[], [], [worker], [primary], [primary, worker]])
+                fuse = Fuse(random.randint(1, WRITES * CLIENTS // 2), partial(killer.strike, victims))
                 async with trio.open_nursery() as clients:
                     for client in connected:
-                        clients.start_soon(burst, ledger, client, random)
-                    await trio.sleep(random.uniform(0.0, 0.15))
-                    await killer.kill(random.choice([[], [], [worker], [primary], [primary, worker]]))
+                        clients.start_soon(burst, ledger, client, random, fuse)
         documents = await all_are_equal(instances)
         at_the_end = await revisions(primary)
         for events in told:

@@ -43,7 +43,7 @@ class Counted:
         async with self.network.dial(url) as link:
             yield CountedLink(link, self.sent)
 
-    async def serve(self, accept: Accept, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+    async def serve(self, accept: Accept, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:  # noqa: ASYNC128  the network says when it serves
         async def accept_counted(link: Link) -> None:
             await accept(CountedLink(link, self.sent))
 
