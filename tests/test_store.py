@@ -36,7 +36,7 @@ from meshd.core.effects import (
 )
 from meshd.core.stored import Stored
 from meshd.errors import StoreError
-from meshd.model import Stamp
+from meshd.model import JsonObject, Stamp
 from meshd.store import DATABASE, Entry, MemoryStore, SaveSeen, SqliteStore, Store
 from meshd.store_rows import EVENTS_READ
 
@@ -322,7 +322,7 @@ import sys, trio
 from pathlib import Path
 from meshd.core.documents import Register
 from meshd.core.effects import SaveDocument, SaveSeq
-from meshd.model import Stamp
+from meshd.model import JsonObject, Stamp
 from meshd.store import SqliteStore
 
 async def main():

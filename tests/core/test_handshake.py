@@ -256,13 +256,14 @@ def test_refusals_are_a_warning_once_for_each_peer() -> None:
 
 
 def test_there_is_room_for_a_bounded_number_of_members() -> None:
-    primary = Node(OURS, Birth("own-boot", "1"), Stored("s1"))
+    worker = Node(configuration("dev-02"), Birth("own-boot", "1"), Stored("s1"))
+    last: list[Effect] = []
     for link in range(1, MAX_MEMBERS + 2):
-        primary.step(LinkUp(link, "h"), NOW)
-        last = heard(primary, link, original(f"x{link}"))
-        primary.step(LinkDown(link, 1006), NOW)
+        worker.step(LinkUp(link, "h"), NOW)
+        last = heard(worker, link, original(f"x{link}"))
+        worker.step(LinkDown(link, 1006), NOW)
     assert codes(last) == [(MAX_MEMBERS + 1, NOT_ALLOWED)]
-    assert len(primary.snapshot(NOW).members) == MAX_MEMBERS
+    assert len(worker.snapshot(NOW).members) == MAX_MEMBERS
 
 
 def test_whoever_says_nothing_is_closed_in_time() -> None:
