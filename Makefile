@@ -3,9 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 # ASYNC9xx are optional and off by default (naming the others turns them on); ASYNC127 wants another HTTP client. Tests
-# poll real processes, hand `task_status` on, and give conditions that need not wait.
+# poll real processes, hand `task_status` on, give conditions that need not wait, and close sockets as they go.
 ASYNC_OFF := ASYNC9,ASYNC127
-ASYNC_OFF_IN_TESTS := $(ASYNC_OFF),ASYNC110,ASYNC114,ASYNC124,ASYNC128
+ASYNC_OFF_IN_TESTS := $(ASYNC_OFF),ASYNC102,ASYNC105,ASYNC110,ASYNC114,ASYNC120,ASYNC124,ASYNC128
 STARTABLE := run,serve,live,__call__,_until_asked,_serve_api
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -25,8 +25,8 @@ test: lint types unit
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	find meshd -name '*.py' | xargs $(BIN)/flake8-async --disable $(ASYNC_OFF) --startable-in-context-manager $(STARTABLE)
-	find tests -name '*.py' | xargs $(BIN)/flake8-async --disable $(ASYNC_OFF_IN_TESTS)
+	find meshd -name '*.py' | xargs -P 2 -n 30 $(BIN)/flake8-async --disable $(ASYNC_OFF) --startable-in-context-manager $(STARTABLE)
+	find tests -name '*.py' | xargs -P 2 -n 30 $(BIN)/flake8-async --disable $(ASYNC_OFF_IN_TESTS)
 
 types: $(VENV)/ready
 	$(BIN)/mypy

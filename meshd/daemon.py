@@ -161,6 +161,7 @@ async def live(
                     async with trio.open_nursery() as tick:
                         _start_tickers(tick, configuration, ports, driver, notifier)
                         notifier.ready(f"{configuration.protolab.instance_id} serves")
+                        _log.info("%s", _serves(configuration, driver))
                         task_status.started(driver)
                         await drain.requested.wait()
                         tick.cancel_scope.cancel()
@@ -175,6 +176,14 @@ async def live(
     finally:
         with trio.move_on_after(CLOSE_WITHIN_S, shield=True):
             await ports.store.close()
+
+
+def _serves(configuration: Configuration, driver: Driver) -> str:
+    """What somebody who reads the log wants to know first."""
+    snapshot = driver.snapshot()
+    mesh = f"mesh as {snapshot.role} on port {configuration.protolab.sync_port}" if snapshot.mesh_enabled else "no mesh"
+    where = f"workspace {configuration.repo_root}, data {configuration.data_dir}"
+    return f"{snapshot.instance_id} serves: API on port {configuration.api.port}, {mesh}, {where}, {meshd.__version__}"
 
 
 async def _until_asked(  # noqa: ASYNC128  `serve` says when it has started
@@ -292,6 +301,7 @@ async def _serve(configuration: Configuration, drain: Drain) -> None:
         )
         api = partial(_serve_api, configuration, api_sockets, store.disk, events)
         await live(configuration, ports, drain, edges=[api], notifier=Notifier.from_environment(os.environ))
+        _log.info("drained")
 
 
 async def _serve_api(  # noqa: ASYNC128  the server says when it has started
