@@ -66,7 +66,7 @@ class Disk:
     settings: dict[str, tuple[int, JsonObject]] = field(factory=dict)
     conflicts: dict[str, Conflict] = field(factory=dict)
     events: dict[int, Emit] = field(factory=dict)
-    ballot: Ballot = Ballot()
+    ballot: Ballot = field(factory=Ballot)
     proposals: dict[tuple[str, str, str], Proposal] = field(factory=dict)
     turns: dict[int, Turn] = field(factory=dict)
 
