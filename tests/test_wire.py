@@ -166,8 +166,8 @@ BEATS = {"type": "heartbeat", "instanceId": "dev-02", "timestamp": "2026-03-14T0
         (HandOver(5), {"type": "hand_over", "term": 5}),
         (Nominate("dev-03"), {"type": "nominate", "instanceId": "dev-03"}),
         (
-            Heartbeat("dev-02", AT, leads=0, authoritative=False, contact=0),
-            {**BEATS, "leads": 0, "authoritative": False, "contact": 0},
+            Heartbeat("dev-02", AT, leads=0, authoritative=False, heard=0),
+            {**BEATS, "leads": 0, "authoritative": False, "heard": 0},
         ),
         (
             Identity("dev-02", AT, term=5, leads=5, authoritative=True, leader_eligible=False),
@@ -271,7 +271,7 @@ CONFLICTS = st.builds(
 STATUSES = st.sampled_from(Status)
 ROW = {"version": maybe(TEXTS), "timestamp": maybe(TIMES), "leader_eligible": maybe(st.booleans())}
 ROWS = st.builds(PresenceRow, NAMES, COUNTS, maybe(STATUSES), **ROW, **SELF)
-BEAT = {"status": STATUSES, "root": maybe(TEXTS), "contact": maybe(COUNTS)}
+BEAT = {"status": STATUSES, "root": maybe(TEXTS), "heard": maybe(COUNTS)}
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Identity: st.builds(
         Identity, NAMES, TIMES, term=COUNTS, leader_eligible=st.booleans(), **SELF, **IDENTITY, **LEADS
@@ -537,7 +537,7 @@ MALFORMED = {
     heartbeat(f'"name":"{"x" * 201}"'): f"heartbeat.name: {LABEL}",
     heartbeat('"name":5'): "heartbeat.name: expected a text, found 5",
     heartbeat('"leads":-1'): f"heartbeat.leads: {COUNT} -1",
-    heartbeat('"contact":1.5'): f"heartbeat.contact: {COUNT} 1.5",
+    heartbeat('"heard":1.5'): f"heartbeat.heard: {COUNT} 1.5",
     heartbeat('"authoritative":0'): "heartbeat.authoritative: expected true or false, found 0",
     promote('"term":9007199254740992'): f"promote.term: {COUNT} 9007199254740992",
     promote('"timestamp":1773480413589'): (

@@ -14,7 +14,7 @@ Two dialects share the port. An instance speaks the **original** dialect until t
 | type | sent by | meaning |
 |---|---|---|
 | `identity` | both, first | who is here: `instanceId`, `name`, `role` (focus), `tags`, `url`, `priority`; native also `protocol`, `minProtocol`, `boot`, `store`, `term`, `syncRole`, `primaryUrl`, `hive`, `peersHash`, `version`, `clock`, `capacity`, `leads` (the term it was elected for, 0 before any election, absent from a worker), `authoritative` (whether it may decide), `leaderEligible` (false: a witness, which votes and never leads) |
-| `heartbeat` | both, every `heartbeatIntervalMs` | as identity, with `capacity`; native also `boot`, `term`, `status`, `root` (digest of all documents), `leads`, `authoritative`, `contact` (ms since it heard the primary that it follows) |
+| `heartbeat` | both, every `heartbeatIntervalMs` | as identity, with `capacity`; native also `boot`, `term`, `status`, `root` (digest of all documents), `leads`, `authoritative`, `heard` (`seq` of the last presence it had from the primary that it follows) |
 | `goodbye` | who leaves; relayed by the primary | offline at once, without the TTL; native also `boot`, `reason`, `successor` |
 | `presence` | primary to workers, on link up, at each heartbeat, at once when a status changes | every member it knows but itself: whole rows, with `leaderEligible`, for those that changed (all when `full`), `instanceId`, `age` (ms since heard) and `root` for the rest |
 | `changes` | who made them, then relayed by the primary | accepted edits: `{origin, seq, stamp, slug, life, kind, fields, removed, bases}`, at most 512 or 256 KiB a frame |

@@ -299,10 +299,11 @@ class Leadership:
 
     def told_to_go(self, now: Now) -> Iterator[Effect]:
         """A candidate finds us better placed."""
-        if self.is_eligible and not (self.is_primary or self._is_leaving or self.voter.is_bound(now)):
-            if now.mono_s >= self.voter.awake_s and self.standing not in (Standing.ASKING, Standing.STANDING):
-                self._move(Cause.SILENCE)
-                yield from self._ask(now, yields=False)
+        is_free = now.mono_s >= self.voter.awake_s and not self.voter.is_bound(now)
+        is_busy = self._is_leaving or self.standing in (Standing.ASKING, Standing.STANDING, Standing.LEADING)
+        if self.is_eligible and is_free and not is_busy:
+            self._move(Cause.SILENCE)
+            yield from self._ask(now, yields=False)
 
     # A try to be elected
 

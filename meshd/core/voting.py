@@ -6,7 +6,8 @@ Rules (design, section 7; the thesis of Raft's author, 2014, sections 3.4, 3.10,
 - Asked first (`pre`), a voter says what it would answer, and changes nothing: who cannot win disturbs nobody.
 - Sticky: who has heard a primary that may decide within the TTL votes for nobody else, because that primary counts on
   it. After a restart it may have, and has forgotten when: the TTL then counts from the start, unless the primary said
-  goodbye, is the candidate itself, or is this very instance. A primary that hands over (`transfer`) releases its voters.
+  goodbye, is the candidate itself, or is this very instance. A primary that hands over (`transfer`) releases its
+  voters.
 - Who leads, or is just awake after a stall, votes for nobody; neither does who was given other `peers`.
 """
 
@@ -39,7 +40,7 @@ class Voter:
     ttl_s: float
     peers_hash: str
     is_voter: bool
-    ballot: Ballot = Ballot()
+    ballot: Ballot
     heard_s: float = -inf
     awake_s: float = -inf
 
@@ -54,22 +55,18 @@ class Voter:
         self.awake_s = until_s
 
     def objection(self, request: VoteRequest, now: Now, *, leads: bool) -> str:
-        """Why not; "" for a vote."""
-        if not self.is_voter:
-            return NOT_A_VOTER
-        if request.peers_hash != self.peers_hash:
-            return PEERS_MISMATCH
-        if leads:
-            return LEADS
-        if now.mono_s < self.awake_s:
-            return AWAKE
-        if self.is_bound(now) and self.ballot.leader not in (request.candidate, request.transfer):
-            return HEARS_PRIMARY
-        if request.term < self.ballot.term + request.pre:
-            return STALE_TERM
-        if not request.pre and request.term == self.ballot.term and self.ballot.vote not in (None, request.candidate):
-            return VOTED
-        return ""
+        """Why not: the first reason; "" for a vote."""
+        voted = self.ballot.vote not in (None, request.candidate)
+        reasons = {
+            NOT_A_VOTER: not self.is_voter,
+            PEERS_MISMATCH: request.peers_hash != self.peers_hash,
+            LEADS: leads,
+            AWAKE: now.mono_s < self.awake_s,
+            HEARS_PRIMARY: self.is_bound(now) and self.ballot.leader not in (request.candidate, request.transfer),
+            STALE_TERM: request.term < self.ballot.term + request.pre,
+            VOTED: not request.pre and request.term == self.ballot.term and voted,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), "")
 
     def is_bound(self, now: Now) -> bool:
         """Whether a primary may count on this voter."""
