@@ -27,7 +27,7 @@ from attrs import define, evolve, field, frozen
 
 from meshd.configuration import Configuration
 from meshd.core.authority import Authority
-from meshd.core.canvass import Canvass, gather_s, patience_s
+from meshd.core.canvass import Canvass, Verdict, gather_s, patience_s
 from meshd.core.dialling import Dialling
 from meshd.core.effects import Dial, Effect, Emit, HangUp, Level, Note, Persist, SaveLeadership, Send
 from meshd.core.handshake import GOING_AWAY, MAX_VOTERS, Handshake, Line
@@ -37,6 +37,9 @@ from meshd.core.standing import TRANSITIONS, Cause, Policy, Standing, policy_of
 from meshd.core.stored import Stored
 from meshd.core.voting import Voter
 from meshd.model import JsonObject, Now, Role
+
+HUB_TERM = 0
+"""The term of a primary that was never elected: it passes documents on, and decides nothing."""
 
 
 @frozen
@@ -117,7 +120,7 @@ class Leadership:
         """The term in which this instance may decide, None while it may not."""
         if not self.configuration.mesh_enabled:
             return 0
-        if self.leads is None or self.leads != self.term or self.leads == 0:
+        if self.leads is None or self.leads != self.term or self.leads == HUB_TERM:
             return None
         return self.leads if self.policy is not Policy.QUORUM or self.authority.holds(now) else None
 
@@ -141,7 +144,7 @@ class Leadership:
     @property
     def _wants_election(self) -> bool:
         """A primary that was not elected in the newest term it knows."""
-        return self.is_primary and (self.leads != self.term or self.leads == 0) and self.voter.is_voter
+        return self.is_primary and (self.leads != self.term or self.leads == HUB_TERM) and self.voter.is_voter
 
     # The instance's own life
 
@@ -153,7 +156,7 @@ class Leadership:
         if self.configuration.protolab.role is Role.PRIMARY and self.configuration.hivemind.leader_eligible:
             yield from self._ask(now, is_cold_start=True)
         else:
-            yield from self._look_on()
+            yield from self._look_on(now)
 
     def leave(self) -> None:
         """The instance drains: nobody is dialled any more, and nobody asked."""
@@ -179,6 +182,11 @@ class Leadership:
                 yield from self._turn(None, f"no primary that may decide was heard for {self.voter.ttl_s:g} s", now)
             yield from self._ask(now)
 
+    def check(self, now: Now) -> Iterator[Effect]:
+        """Due with the TTL check: a primary that may no longer decide looks for another one."""
+        if self.is_primary and self.configuration.mesh_enabled:
+            yield from self._look_on(now)
+
     def take_over(self, transfer: str | None, now: Now) -> Iterator[Effect]:
         """A primary hands over to us (`transfer`), or a person wants us to lead."""
         if self.is_primary or not self.is_eligible or self._is_leaving:
@@ -203,7 +211,7 @@ class Leadership:
         """Nobody answered at `url`."""
         yield from self._silent(self._index_of(url), now)
         self.dialling.done_with(url)
-        yield from self._look_on()
+        yield from self._look_on(now)
 
     def link_closed(self, line: Line, now: Now) -> Iterator[Effect]:
         """A link is gone: the primary's, one that was to be, or another."""
@@ -213,7 +221,7 @@ class Leadership:
         index = line.index if line.instance_id else self._index_of(line.url)
         if not any(other.index == index for other in self.handshake.lines.values() if other.instance_id):
             yield from self._silent(index, now)
-        yield from self._look_on()
+        yield from self._look_on(now)
 
     def introduced(self, line: Line, identity: Identity, now: Now) -> Iterator[Effect]:
         """A peer says who it is, or that its role changed."""
@@ -223,7 +231,7 @@ class Leadership:
         elif line.link == self.primary_link:
             yield from self._lost(f"{line.peer} no longer leads", now)
             self.dialling.redirect(identity.primary_url)
-            yield from self._look_on()
+            yield from self._look_on(now)
         elif awaited:
             self.dialling.redirect(identity.primary_url)
         yield from self._learn(identity.term, now)
@@ -235,7 +243,7 @@ class Leadership:
             yield from self._ask(now)
         if self._is_idle(self.handshake.lines[line.link]):
             yield from self._hang_up(line.link, "looking for the primary")
-        yield from self._look_on()
+        yield from self._look_on(now)
 
     def promoted(self, line: Line, promote: Promote, now: Now) -> Iterator[Effect]:
         """A peer says that it leads from here on."""
@@ -324,6 +332,7 @@ class Leadership:
         term = self.term + 1 if self.policy is Policy.QUORUM else self._own_term()
         gather_until_s = now.mono_s + (gather_s(ttl_s) if pre and yields else 0.0)
         give_up_s = now.mono_s + max(patience_s(ttl_s), gather_s(ttl_s))
+        yields = yields and pre and not (is_cold_start or self.is_primary)
         canvass = Canvass(term, pre, frozenset(others), gather_until_s, give_up_s, transfer, is_cold_start, yields)
         self._canvass = canvass
         if not pre and self.policy is Policy.QUORUM:
@@ -351,45 +360,28 @@ class Leadership:
             yield from self._count(now)
 
     def _count(self, now: Now) -> Iterator[Effect]:
-        """Look whether the try has come to an end."""
+        """Look whether the try has come to an end, and how."""
         canvass = self._canvass
         if canvass is None:
             return
-        if self.policy is not Policy.QUORUM:
-            yield from self._count_priority(canvass, now)
-            return
-        is_agreed = 1 + len(canvass.granted()) >= self.authority.majority and self.voter.is_voter
-        if not canvass.pre and is_agreed:
-            yield from self._elected(canvass.term, f"elected by {1 + len(canvass.granted())} voters", now)
-        elif canvass.pre and is_agreed and canvass.has_gathered(now):
-            yield from self._agreed(canvass, now)
-        elif canvass.is_cold_start and not canvass.hears_primary and canvass.is_over(now, cold=canvass.pre):
-            yield from self._elected(0, "it is the configured primary; nobody else leads", now)
-        elif canvass.is_over(now):
-            yield from self._failed(now)
-
-    def _agreed(self, canvass: Canvass, now: Now) -> Iterator[Effect]:
-        """A majority would vote for us; a better-placed one among them goes first."""
-        better = [index for index in canvass.granted() if self._goes_before(index)]
-        if better and canvass.yields and not self.is_primary and not canvass.is_cold_start:
-            yield from self._yield_to(better[0], now)
-        else:
-            self._move(Cause.AGREED if self.standing in (Standing.ASKING, Standing.LEADING) else Cause.TOLD)
-            is_cold_start = canvass.is_cold_start
-            yield from self._ask(now, pre=False, transfer=canvass.transfer, is_cold_start=is_cold_start)
-
-    def _count_priority(self, canvass: Canvass, now: Now) -> Iterator[Effect]:
-        """Without a quorum: lead when nobody better placed answers."""
-        if not canvass.is_over(now, cold=canvass.is_cold_start):
-            return
-        better = [index for index in sorted(canvass.votes) if self._goes_before(index)]
-        if canvass.hears_primary and canvass.is_cold_start:
-            yield from self._failed(now)
-        elif better and canvass.yields and not canvass.is_cold_start:
-            yield from self._yield_to(better[0], now)
-        else:
-            yield from self.voter.stand(self._own_term())
-            yield from self._elected(self.term, "nobody better placed is there", now)
+        there = canvass.granted() if self.policy is Policy.QUORUM else sorted(canvass.votes)
+        better = [index for index in there if self._goes_before(index)]
+        match canvass.verdict(self.policy, self.authority.majority, better, now):
+            case Verdict.ELECTED if self.policy is Policy.QUORUM:
+                yield from self._lead(canvass.term, f"elected by {1 + len(canvass.granted())} voters", now)
+            case Verdict.ELECTED:
+                yield from self.voter.stand(canvass.term)
+                yield from self._lead(canvass.term, "no better-placed voter is there", now)
+            case Verdict.AGREED:
+                self._move(Cause.AGREED)
+                transfer, is_cold_start = canvass.transfer, canvass.is_cold_start
+                yield from self._ask(now, pre=False, transfer=transfer, is_cold_start=is_cold_start)
+            case Verdict.YIELD:
+                yield from self._yield_to(better[0], now)
+            case Verdict.HUB:
+                yield from self._lead(HUB_TERM, "it is the configured primary, and nobody else leads", now)
+            case Verdict.FAILED:
+                yield from self._failed(now)
 
     def _goes_before(self, index: int) -> bool:
         own = self.configuration.priority
@@ -413,9 +405,9 @@ class Leadership:
             if self.primary_link is not None:
                 self._move(Cause.FOUND)
         yield from self._drop_idle()
-        yield from self._look_on()
+        yield from self._look_on(now)
 
-    def _elected(self, term: int, cause: str, now: Now) -> Iterator[Effect]:
+    def _lead(self, term: int, cause: str, now: Now) -> Iterator[Effect]:
         """Lead: with a term that voters gave or the policy allows, or as a hub (term 0) that decides nothing."""
         self._canvass = None
         self.role, self.leads = Role.PRIMARY, term
@@ -429,12 +421,11 @@ class Leadership:
         if term:
             yield from self.voter.follow(self.voter.own_id, term, now, decides=False)
         yield from self._turn(self.voter.own_id, cause, now)
-        yield from self._look_on()
+        yield from self._look_on(now)
 
     def _own_term(self) -> int:
         """The next term that no other instance would take without votes."""
-        count = max(1, len(self._voters))
-        return self.term + 1 + ((self.configuration.priority or 0) - self.term - 1) % count
+        return self.term + 1 + ((self.configuration.priority or 0) - self.term - 1) % max(1, len(self._voters))
 
     # Following
 
@@ -497,13 +488,13 @@ class Leadership:
         if self.is_primary and not self._canvass:
             yield from self._ask(now)
 
-    def _look_on(self) -> Iterator[Effect]:
+    def _look_on(self, now: Now) -> Iterator[Effect]:
         """Dial, if there is somebody to look for."""
         if self._is_leaving or self.primary_link is not None or (self._canvass and self._canvass.is_cold_start):
             return
         linked: set[str] = set()
         if self.is_primary:
-            if self.policy is Policy.QUORUM and self.leads and self.leads == self.term:
+            if self.policy is Policy.QUORUM and self.decides_in(now):
                 return
             linked = {line.stated_url for line in self.handshake.lines.values() if line.stated_url}
         yield from self.dialling.look_on(self.primary_url, linked)
