@@ -23,16 +23,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from meshd.configuration import Configuration
 from meshd.core.authority import Authority
 from meshd.core.canvass import Canvass, Verdict, gather_s, patience_s
 from meshd.core.dialling import Dialling
-from meshd.core.effects import Dial, Effect, Emit, HangUp, Level, Note, Persist, SaveLeadership, Send
+from meshd.core.effects import Dial, Effect, Emit, HangUp, Level, Note, Send
 from meshd.core.handshake import GOING_AWAY, MAX_VOTERS, Handshake, Line
 from meshd.core.history import History
 from meshd.core.messages import Goodbye, Heartbeat, Identity, Promote, Vote, VoteRequest, YouGo
+from meshd.core.partition import Partition
 from meshd.core.standing import TRANSITIONS, Cause, Policy, Standing, policy_of
 from meshd.core.stored import Stored
 from meshd.core.voting import Voter
@@ -40,15 +41,6 @@ from meshd.model import JsonObject, Now, Role
 
 HUB_TERM = 0
 """The term of a primary that was never elected: it passes documents on, and decides nothing."""
-
-
-@frozen
-class Partition:
-    """Time without a primary: since when (UTC, for display), and for how long by the monotonic clock."""
-
-    since_ms: int
-    duration_ms: int
-    is_start: bool
 
 
 @define
@@ -70,7 +62,6 @@ class Leadership:
     primary_url: str | None = None
     heard_seq: int | None = None
     partition_since: Now | None = None
-    cause: str = "it has just started"
     _canvass: Canvass | None = None
     _not_before_s: float = -inf
     _passed_over: set[int] = field(factory=set)
@@ -260,9 +251,7 @@ class Leadership:
         """The primary that we follow counts on us, too: the partition that ends with it."""
         is_start, self._had_primary = not self._had_primary, True
         since, self.partition_since = self.partition_since, None
-        if since is None:
-            return None
-        return Partition(since.utc_ms, round((now.mono_s - since.mono_s) * 1000), is_start)
+        return Partition.ended(since, now, is_start=is_start) if since else None
 
     def heard_beat(self, line: Line, heartbeat: Heartbeat, now: Now) -> Iterator[Effect]:
         """A peer's heartbeat: whether it may decide, what it heard of us, which term it is in."""
@@ -338,8 +327,7 @@ class Leadership:
         if not pre and self.policy is Policy.QUORUM:
             yield from self.voter.stand(term)
         for index in sorted(others):
-            lines = [line for line in self.handshake.lines.values() if line.index == index and not line.closing]
-            if lines:
+            if lines := self.handshake.of_voter(index):
                 yield from self._put(canvass, lines[-1])
             else:
                 yield Dial(self._voters[index])
@@ -385,12 +373,12 @@ class Leadership:
 
     def _goes_before(self, index: int) -> bool:
         own = self.configuration.priority
-        return own is not None and index < own and index not in self._passed_over and self._line(index, eligible=True)
+        may_lead = any(line.is_eligible for line in self.handshake.of_voter(index))
+        return own is not None and index < own and index not in self._passed_over and may_lead
 
     def _yield_to(self, index: int, now: Now) -> Iterator[Effect]:
         self._passed_over.add(index)
-        line = next(line for line in self.handshake.lines.values() if line.index == index and not line.closing)
-        yield Send(line.link, YouGo(self.term))
+        yield Send(self.handshake.of_voter(index)[-1].link, YouGo(self.term))
         self._canvass = None
         self._hold_back(now, patience_s(self.voter.ttl_s))
         self._move(Cause.YIELDED)
@@ -432,12 +420,12 @@ class Leadership:
     def _meets_primary(self, line: Line, cause: str, now: Now) -> Iterator[Effect]:
         """Somebody leads: follow it, unless we or whom we follow lead with more right."""
         if self.is_primary:
-            if _rank(line) > self._own_rank:
+            if line.rank > self._own_rank:
                 yield from self._outranked(line, now)
                 yield from self._follow(line, cause, now)
             return
         current = self.handshake.lines.get(self.primary_link) if self.primary_link is not None else None
-        if current is None or current.instance_id == line.instance_id or _rank(line) > _rank(current):
+        if current is None or current.instance_id == line.instance_id or line.rank > current.rank:
             yield from self._follow(line, cause, now)
 
     def _outranked(self, line: Line, now: Now) -> Iterator[Effect]:
@@ -509,11 +497,7 @@ class Leadership:
         self.standing = TRANSITIONS[self.standing, cause]
 
     def _turn(self, leader: str | None, cause: str, now: Now) -> Iterator[Effect]:
-        self.cause = cause
-        turn = self.history.add(now, self.term, leader, cause)
-        yield Persist(SaveLeadership(turn))
-        yield Note(Level.INFO, f"{leader or 'nobody'} leads in term {self.term}: {cause}", {"term": self.term})
-        yield Emit("sync:leadership-changed", {"leader": leader, "term": self.term, "cause": cause})
+        yield from self.history.turned(self.term, leader, cause, now)
 
     def _is_idle(self, line: Line) -> bool:
         """A link that we dialled and that leads nowhere."""
@@ -531,10 +515,6 @@ class Leadership:
             self.handshake.closes(link)
             yield HangUp(link, GOING_AWAY, reason)
 
-    def _line(self, index: int, *, eligible: bool) -> bool:
-        lines = self.handshake.lines.values()
-        return any(line.index == index and not line.closing and line.is_eligible is eligible for line in lines)
-
     def _index_of(self, url: str | None) -> int | None:
         return self._voters.index(url) if url in self._voters else None
 
@@ -546,8 +526,3 @@ class Leadership:
     def _own_rank(self) -> tuple[int, int, str]:
         own = self.configuration.priority
         return (self.leads or 0, -(MAX_VOTERS if own is None else own), self.voter.own_id)
-
-
-def _rank(line: Line) -> tuple[int, int, str]:
-    """Who leads with more right: the later term, then the better place. An original peer names no term."""
-    return (-1 if line.leads is None else line.leads, -(MAX_VOTERS if line.index is None else line.index), line.peer)
