@@ -1,4 +1,4 @@
-"""The leadership history: who led from when on, in which term, and why. Every turn is a row, an event and a log line."""
+"""The leadership history: who led from when on, in which term, and why; each turn a row, an event and a log line."""
 
 from __future__ import annotations
 

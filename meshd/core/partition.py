@@ -9,7 +9,7 @@ from meshd.model import Now
 
 @frozen
 class Partition:
-    """Since when (UTC, for display), and for how long by the monotonic clock; `is_start`: since the instance started."""
+    """Since when (UTC, for display), and for how long (monotonic); `is_start`: since the instance began."""
 
     since_ms: int
     duration_ms: int
