@@ -64,6 +64,7 @@ class Leadership:
     primary_url: str | None = None
     heard_seq: int | None = None
     partition_since: Now | None = None
+    undecided_since_s: float | None = None
     _had_primary: bool = False
     _is_leaving: bool = False
 
@@ -176,6 +177,10 @@ class Leadership:
 
     def check(self, now: Now) -> Iterator[Effect]:
         """Due with the TTL check: a primary that may no longer decide looks for another one."""
+        if not self.is_primary or not self.configuration.mesh_enabled or self.decides_in(now) is not None:
+            self.undecided_since_s = None
+        elif self.undecided_since_s is None:
+            self.undecided_since_s = now.mono_s
         if self.is_primary and self.configuration.mesh_enabled:
             yield from self._look_on(now)
 
