@@ -125,10 +125,10 @@ def fragment(change: Change) -> Document:
 
 def merge(ours: Document | None, theirs: Document) -> Document:
     """Join two states of one document; returns `ours` itself when `theirs` adds nothing."""
-    if ours is None or ours.life < theirs.life:
+    if ours is None:
         return theirs
-    if theirs.life < ours.life:
-        return ours
+    if ours.life != theirs.life:
+        return max(ours, theirs, key=lambda state: state.life)
     ended = max((stamp for stamp in (ours.ended, theirs.ended) if stamp), default=None)
     if ended:
         return ours if ended == ours.ended else Document(ours.slug, ours.life, {}, ended)
@@ -152,9 +152,11 @@ def _bits(path: str, register: Register) -> int:
 
 
 def _beats(register: Register, other: Register | None) -> bool:
-    if other is None or register.stamp > other.stamp:
+    if other is None:
         return True
-    if register.stamp < other.stamp or register == other:
+    if register.stamp != other.stamp:
+        return register.stamp > other.stamp
+    if register == other:
         return False
     # One stamp with two values is a broken peer; any order does that is the same everywhere.
     return (register.gone, _canonical(register.value)) > (other.gone, _canonical(other.value))
