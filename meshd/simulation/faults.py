@@ -65,8 +65,13 @@ class Storm:
         self.active.clear()
         for host in self.world.hosts:
             host.stalled_until_s = min(host.stalled_until_s, self.world.now_s)
-            if not host.is_draining:
-                self.world.start(host)
+            self._revive(host)
+
+    def _revive(self, host: Host) -> None:
+        if host.node is not None and host.is_draining:
+            self.world.at(self.world.now_s + 1.0, self._revive, host)
+        else:
+            self.world.start(host)
 
 
 # Ways
@@ -216,7 +221,7 @@ def slow_disk(world: World) -> Fault:
 def divergence(world: World) -> Fault:
     """Somebody starts an instance with another version of the file, and later with the right one."""
     host = world.chance.choice(world.hosts)
-    right = host.configuration
+    right = world.configurations[host.index]
     world.end(host)
     host.configuration = meshes.diverged(right, world.chance)
     world.start(host)

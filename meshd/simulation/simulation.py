@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from random import Random
 
 from attrs import frozen
@@ -64,8 +65,8 @@ def simulate(
         invariant, text = "total", f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
     if trace and invariant:
         trace(f"{world.now_s:12.4f}  VIOLATION of {invariant}: {text}")
-    roots = "".join(host.disk.store_id for host in world.hosts)
-    digest = f"{world.steps:x}-{world.network.frames:x}-{hash((world.steps, world.network.frames)):x}"[:40] + roots[:0]
+    held = "".join(f"{host.disk.seqs}{len(host.disk.events)}{host.links}" for host in world.hosts)
+    digest = blake2b(f"{world.steps} {world.network.frames} {chance.random()} {held}".encode(), digest_size=8).hexdigest()
     counts = (world.steps, world.network.frames, storm.count, world.edits)
     return Result(seed, nodes, hours, invariant, text, world.now_s, *counts, digest)
 

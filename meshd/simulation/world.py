@@ -301,4 +301,4 @@ class World:
     def note(self, host: Host | None, what: object) -> None:
         """One line of the trace."""
         if self.trace:
-            self.trace(f"{self.now_s:12.4f}  {host or '':8} {what}")
+            self.trace(f"{self.now_s:12.4f}  {host.name if host else '':8} {what}")
