@@ -1,9 +1,9 @@
 """The composition root: builds an instance from its configuration, nests its nurseries, owns its drain.
 
-    engine       driver                                      cancelled last
-      edge       API                                         stopped last but one, within a deadline
-        mesh     links, listener                             deadline: the drain's grace
-          tick   heartbeat, TTL, files, disk, watchdog       cancelled first
+    engine       driver                                        cancelled last
+      edge       API                                           stopped last but one, within a deadline
+        mesh     links, listener                               deadline: the drain's grace
+          tick   heartbeat, TTL, alarm, files, disk, watchdog  cancelled first
 
 Rules (design, section 3):
 
@@ -243,6 +243,7 @@ def _start_tickers(
         tickers.append(("ttl", ttl_check_interval_s(hivemind.peer_ttl_ms), check_ttl))
     for name, interval_s, action in tickers:
         tick.start_soon(_repeat, name, interval_s, action, progress)
+    tick.start_soon(driver.sound_alarms)
     tick.start_soon(notifier.watchdog, progress.is_made)
 
 

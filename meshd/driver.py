@@ -8,6 +8,7 @@ Rules (design, section 2, "The seam"):
   only after it do their other effects happen: persist, then send. Steps go on while a commit runs.
 - When only the disk's reserve is left, a command of this host is refused before it is stepped. What peers send goes
   on; when the disk has no room for that either, the process ends: nothing is acknowledged that is not on disk.
+- One alarm is set at a time. It is due by the node's clock, which goes on while the host sleeps; trio's stands still.
 - Workspace files follow last, one write for each document, however often it changed meanwhile. What then stands in a
   file is persisted with the next commit, so a later document is never on disk without it.
 
@@ -17,6 +18,7 @@ Rules (design, section 2, "The seam"):
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import NoReturn, Protocol
@@ -28,7 +30,7 @@ from meshd import wire
 from meshd.core import effects
 from meshd.core.documents import Document
 from meshd.core.effects import Accepted, Effect, Rejected
-from meshd.core.inputs import Input, Request
+from meshd.core.inputs import AlarmDue, Input, LeadershipCommand, Request
 from meshd.core.node import Node
 from meshd.core.snapshot import Snapshot
 from meshd.model import Now
@@ -38,6 +40,7 @@ from meshd.workspace import Workspace
 INBOX = 256  # inputs waiting for their step: enough to ride out a commit; when full, links are read no further
 OUTCOMES = 256  # steps waiting for a commit: bounds what one group commit has to hold
 BATCH = 256  # steps in one group commit
+LOOK_AGAIN_S = 10.0  # how late an alarm may be after the host slept
 
 _log = logging.getLogger("meshd.mesh")
 
@@ -87,6 +90,8 @@ class Driver:
         self._calls: dict[int, list[Accepted | Rejected]] = {}
         self._numbers = count(1)
         self._seen: list[SaveSeen] = []
+        self._alarm_at_s = math.inf
+        self._alarm_set = trio.Event()
 
     def connect(self, links: Links) -> None:
         """Give the driver its links; before `run`."""
@@ -111,9 +116,12 @@ class Driver:
         await done.wait()
 
     async def submit(self, command: Request) -> Accepted | Rejected:
-        """Hand in a command of this host; the answer comes when what it did is on disk."""
+        """Hand in a command of this host; the answer comes when what it did is on disk.
+
+        Leadership needs no more than the disk's reserve: a host whose disk is full can still be told to hand over.
+        """
         disk = self._store.disk()
-        if disk.is_full:
+        if disk.is_full and not isinstance(command, LeadershipCommand):
             return Rejected("disk-full", f"{disk}: make room, and try again")
         numbered = evolve(command, command=next(self._numbers))
         answers = self._calls[numbered.command] = []
@@ -136,6 +144,19 @@ class Driver:
         settled = trio.Event()
         await self._outcomes.send(_Outcome([effects.WriteProject(document) for document in documents], None, settled))
         await settled.wait()
+
+    async def sound_alarms(self) -> NoReturn:
+        """Hand in `AlarmDue` whenever the time of the alarm that was set last has come."""
+        while True:
+            self._alarm_set = trio.Event()
+            left_s = self._alarm_at_s - self._clock().mono_s
+            if left_s <= 0:
+                self._alarm_at_s = math.inf
+                await self.put(AlarmDue())
+            else:
+                wait_s = min(left_s, LOOK_AGAIN_S) if math.isfinite(left_s) else math.inf
+                with trio.move_on_after(wait_s):
+                    await self._alarm_set.wait()
 
     async def _step(self) -> NoReturn:
         while True:
@@ -181,6 +202,9 @@ class Driver:
                 self._links.dial(url, delay_s)
             case effects.HangUp(link, code, reason):
                 self._links.hang_up(link, code, reason)
+            case effects.Alarm(at_s):
+                self._alarm_at_s = at_s
+                self._alarm_set.set()
             case effects.Emit():
                 self._emit(effect)
             case effects.Note(level, text, fields):

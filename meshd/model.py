@@ -19,6 +19,9 @@ JsonObject: TypeAlias = "dict[str, Json]"
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 """The largest frame that is taken from a peer: a mesh's own have 256 KiB, a whole document of an original some MiB."""
 
+MAX_LABEL = 200  # characters of what an instance says of itself: its name, one of its tags, its version
+MAX_TAGS = 32  # with `MAX_LABEL`: a primary tells all workers about all members, and a frame has to hold that
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 

@@ -6,6 +6,7 @@ Rules:
   reason that fits a log line: the path of the key, what was expected there, what was found. The first fault is named.
 - Nothing is converted: "12" is not 12, true is not 1, 5 is not "5"; only an integer may stand for a fraction. Integers
   run from 0 to 2**53 - 1, which JavaScript and SQLite hold exactly. Unknown keys are ignored.
+- What an instance says of itself is bounded: a primary repeats it to all others, and a frame has to hold all members.
 - Names that become files or registers (slugs, paths, instance ids) are held to the rules of `meshd.project`.
 - What was taken in can be passed on: every message that `decode` gives encodes again.
 - `encode` leaves out what its absence says as well: attributes that have their default. `Capacity` goes out whole,
@@ -33,13 +34,14 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from meshd.core.documents import Change, Kind, Register
 from meshd.core.messages import TYPES, DocumentState, FeatureEvent, Ignored, Malformed, Message, UtcMs
 from meshd.errors import DocumentError, LocalProtocolError, RemoteProtocolError
-from meshd.model import Capacity, Json, JsonObject, Stamp, Status, utc_text
+from meshd.model import MAX_LABEL, MAX_TAGS, Capacity, Json, JsonObject, Stamp, Status, utc_text
 from meshd.project import check_name, check_path
 
 MAX_JSON_DEPTH = 100
 """Levels of one JSON value. orjson reads 1024 and writes 254: deeper values would come in and never go out again."""
 
 _MAX_INTEGER = 2**53 - 1
+_MAX_URL = 2000  # characters
 _MAX_REASON = 120  # characters; a reason is one log line, whatever the frame holds
 _MAX_SHOWN = 40  # characters of one key or value in it
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -142,6 +144,20 @@ def _text(value: Json, _: object) -> str:
     if type(value) is str:
         return value
     raise _unexpected("a text", value)
+
+
+def _text_to(most: int) -> _Reader:
+    def read(value: Json, _: object) -> str:
+        text = _text(value, _)
+        if len(text) <= most:
+            return text
+        raise _unexpected(f"a text of at most {most} characters", text)
+
+    return read
+
+
+_label = _text_to(MAX_LABEL)
+_url = _text_to(_MAX_URL)
 
 
 def _boolean(value: Json, _: object) -> bool:
@@ -293,6 +309,16 @@ def _array(element: _Reader) -> _Reader:
     return read
 
 
+_labels = _array(_label)
+
+
+def _tags(value: Json, _: object) -> tuple[str, ...]:
+    if type(value) is list and len(value) > MAX_TAGS:
+        raise _unexpected(f"an array of at most {MAX_TAGS}", value)
+    tags: tuple[str, ...] = _labels(value, _)
+    return tags
+
+
 def _mapping(entry: Callable[[str, Json], Any]) -> _Reader:
     def read(value: Json, _: object) -> dict[str, Any]:
         if type(value) is not dict:
@@ -347,8 +373,14 @@ def _write_register(register: Register) -> list[Any]:
 # Which attribute is read and written how: by its name where the name says more than the type.
 
 _BY_NAME: dict[str, _Reader] = {
-    "instance_id": _instance_id,
+    **dict.fromkeys(("instance_id", "successor", "candidate", "transfer", "holder"), _instance_id),
+    **dict.fromkeys(("name", "role", "boot", "store", "version", "sync_role", "hive", "peers_hash"), _label),
+    **dict.fromkeys(("id", "claim"), _label),
+    **dict.fromkeys(("url", "primary_url"), _url),
+    "tags": _tags,
     "slug": _name("a slug"),
+    "milestone": _name("a milestone"),
+    "phase": _name("a phase"),
     "origin": _origin,
     "seq": _seq,
     "seqs": _mapping(_last_seq),
@@ -382,9 +414,14 @@ def _camel_case(name: str) -> str:
 def _overrides(cls: type) -> dict[str, Any]:
     attrs.resolve_types(cls, localns={"JsonObject": dict[str, Any], "Json": Any})  # Json names itself: no end to it
     return {
-        attribute.name: override(rename=_camel_case(attribute.name), struct_hook=_BY_NAME.get(attribute.name))
+        attribute.name: override(rename=_camel_case(attribute.name), struct_hook=_reader_by_name(attribute))
         for attribute in attrs.fields(cls)
     }
+
+
+def _reader_by_name(attribute: attrs.Attribute[Any]) -> _Reader | None:
+    read = _BY_NAME.get(attribute.name)
+    return _or_none(read) if read and NoneType in get_args(attribute.type) else read
 
 
 def _class_reader(cls: type, converter: Converter) -> _Reader:
@@ -406,9 +443,12 @@ def _class_writer(cls: type, converter: Converter) -> _Writer:
     return make_dict_unstructure_fn(cls, converter, _cattrs_omit_if_default=cls is not Capacity, **_overrides(cls))
 
 
-def _optional_reader(kind: Any, converter: Converter) -> _Reader:
-    read = converter.get_structure_hook(get_args(kind)[0])
+def _or_none(read: _Reader) -> _Reader:
     return lambda value, _: None if value is None else read(value, _)
+
+
+def _optional_reader(kind: Any, converter: Converter) -> _Reader:
+    return _or_none(converter.get_structure_hook(get_args(kind)[0]))
 
 
 def _array_reader(kind: Any, converter: Converter) -> _Reader:

@@ -47,7 +47,7 @@ NAME = "must be a name of at most 200 bytes that does not start with a dot and h
 ADDRESS = "must be an IP address to listen on, such as 0.0.0.0 (every interface) or 127.0.0.1"
 PATH = "must be a path, relative to the folder of this file or absolute; `~` is not expanded"
 SETTINGS = "must be a section of keys with values that JSON can carry: no .nan, no .inf, no number beyond 64 bits"
-TAGS = "must be a list of texts, such as [backend, infra]"
+TAGS = "must be a list of at most 32 texts, such as [backend, infra]"
 SECTION = "must be a section of keys: port, bindAddr, socket"
 LEVEL = "must be one of debug, info, warning, error"
 SWITCH = "must be true or false"
@@ -93,6 +93,7 @@ NO_TAG = "tags have no meaning here"
         ("protolab: {instanceId: ../x}\n", "1:24", "protolab.instanceId: found the text '../x'", NAME),
         ("protolab: {instanceId: }\n", "1:12", "protolab.instanceId: found nothing", NAME),
         ("instance:\n  tags: qa\n", "2:9", "instance.tags: found the text 'qa'", TAGS),
+        (f"instance:\n  tags: [{', '.join('a' * 33)}]\n", "2:9", "instance.tags: found a list of 33", TAGS),
         ("instance:\n  tags: [a, 5]\n", "2:13", "instance.tags[1]: found 5", NUMBER),
         ("hivemind:\n  peerTtlMs: 2m\n", "2:14", "hivemind.peerTtlMs: found the text '2m'", MS),
         (

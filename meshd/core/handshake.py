@@ -8,7 +8,8 @@ Rules (wire, "Native additions" and close codes; design, section 6):
   where those are not wanted (4403), our own instanceId (4409), and the instanceId of a peer that is linked with
   another boot and alive (4409): two daemons share a name, and the first one keeps it. When the first said goodbye,
   fell silent or is being hung up on, the newcomer takes over: it is the same daemon, started again.
-- A newer link of the same instance and boot supersedes the older one (4410), so nothing arrives twice for long.
+- A newer link of the same instance and boot, dialled by the same side, supersedes the older one (4410), so nothing
+  arrives twice for long. When both sides dialled at once, the one that follows ends one of the two.
 - Three frames that are no messages, and the link is closed (1002).
 """
 
@@ -20,7 +21,7 @@ from attrs import define, evolve, field, frozen
 
 from meshd.configuration import Configuration
 from meshd.core.messages import Identity
-from meshd.model import Dialect, Now
+from meshd.model import Dialect, Now, Role
 
 PROTOCOL = 1
 MIN_PROTOCOL = 1
@@ -35,6 +36,8 @@ CLOCK_SKEW = 4420
 
 IDENTITY_WITHIN_S = 10.0
 MAX_OFFENCES = 3
+MAX_VOTERS = 7
+"""So many of `peers` elect, the first ones; the others follow."""
 
 
 @frozen
@@ -45,7 +48,11 @@ class Refusal:
 
 @frozen
 class Line:
-    """An open link and what is known of its other end; `instance_id` is None until an identity was accepted."""
+    """An open link and what is known of its other end; `instance_id` is None until an identity was accepted.
+
+    `index`: its place among the voters, None for who is none. `leads`: the term it was elected for, None from an
+    original peer or a worker. `decides`: whether it says that it may. `is_eligible`: whether it may lead at all.
+    """
 
     link: int
     address: str
@@ -56,6 +63,12 @@ class Line:
     dialect: Dialect = Dialect.ORIGINAL
     offences: int = 0
     closing: bool = False
+    stated_url: str | None = None
+    index: int | None = None
+    is_primary: bool = False
+    leads: int | None = None
+    decides: bool = False
+    is_eligible: bool = False
 
     @property
     def peer(self) -> str:
@@ -125,10 +138,23 @@ class Handshake:
 
     def accept(self, line: Line, identity: Identity) -> list[Line]:
         """Enter a judged identity; returns the older links of the same instance, which it supersedes."""
-        superseded = [other for other in self.of(identity.instance_id) if other.link != line.link]
-        dialect = Dialect.ORIGINAL if identity.protocol is None else Dialect.NATIVE
-        self.lines[line.link] = evolve(line, instance_id=identity.instance_id, boot=identity.boot, dialect=dialect)
-        return [other for other in superseded if not other.closing]
+        others = [other for other in self.of(identity.instance_id) if other.link != line.link]
+        is_native = identity.protocol is not None
+        voters = self.configuration.hivemind.peers[:MAX_VOTERS]
+        leads_original = not is_native and line.url is not None
+        self.lines[line.link] = evolve(
+            line,
+            instance_id=identity.instance_id,
+            boot=identity.boot,
+            dialect=Dialect.NATIVE if is_native else Dialect.ORIGINAL,
+            stated_url=identity.url,
+            index=voters.index(identity.url) if is_native and identity.url in voters else None,
+            is_primary=identity.sync_role == Role.PRIMARY or leads_original,
+            leads=identity.leads,
+            decides=leads_original or bool(identity.authoritative),
+            is_eligible=identity.leader_eligible,
+        )
+        return [other for other in others if not other.closing and bool(other.url) is bool(line.url)]
 
     def offended(self, line: Line) -> bool:
         """Count a frame that is no message; True when the link has had enough."""

@@ -79,7 +79,7 @@ CAUSE_OF_STATUS: dict[Status, Cause] = {
     Status.LEFT: Cause.GOODBYE,
     Status.FAILED: Cause.SILENCE,
 }
-"""What it means for us when somebody states a status, of itself or of another."""
+"""What it means for us when the primary states a member's status."""
 
 LATE_CHECK_S = 3.0
 MAX_MEMBERS = 4096  # far above any fleet; bounds what a peer that invents names can make us hold
@@ -106,6 +106,7 @@ class Member:
     priority: int | None = None
     version: str | None = None
     dialect: Dialect = Dialect.ORIGINAL
+    leader_eligible: bool = True
     capacity: Capacity | None = None
     last_heartbeat_ms: int | None = None
     latency_ms: float | None = None
@@ -134,7 +135,8 @@ class Membership:
         member = self.members.get(heartbeat.instance_id)
         if member and member.status is Status.LEFT and member.boot == heartbeat.boot:
             return
-        yield from self._announced(heartbeat, CAUSE_OF_STATUS[heartbeat.status], now)
+        cause = Cause.DRAINING if heartbeat.status is Status.DRAINING else Cause.ALIVE  # nobody is dead by its own word
+        yield from self._announced(heartbeat, cause, now)
 
     def reported(self, row: PresenceRow, now: Now) -> Iterator[Effect]:
         """The primary's word about another member."""
@@ -144,7 +146,7 @@ class Membership:
                 return
             member = self._new(row.instance_id, now, Status.LEFT if row.status.is_online else row.status)
         contact_s = max(member.contact_s, now.mono_s - row.age / 1000)
-        known = _given(row, "boot", "name", "tags", "url", "priority", "version", "capacity")
+        known = _given(row, "boot", "name", "tags", "url", "priority", "version", "capacity", "leader_eligible")
         if row.role is not None:
             known["focus"] = row.role
         if row.timestamp is not None:
@@ -178,19 +180,23 @@ class Membership:
 
     def check_ttl(self, now: Now) -> Iterator[Effect]:
         """Find who fell silent; due every `ttl_check_interval_s`."""
-        self._forgive_deafness(now)
+        self._checked_s = now.mono_s
         ttl_s = self.peer_ttl_ms / 1000
         for member in list(self.members.values()):
             if member.status.is_online and now.mono_s - member.contact_s >= ttl_s:
                 yield from self._apply(member.instance_id, Cause.SILENCE)
 
-    def _forgive_deafness(self, now: Now) -> None:
-        if self._checked_s is not None:
-            late_s = now.mono_s - self._checked_s - ttl_check_interval_s(self.peer_ttl_ms)
-            if late_s > LATE_CHECK_S:
-                for member in list(self.members.values()):
-                    contact_s = min(now.mono_s, member.contact_s + late_s)
-                    self._store(evolve(member, contact_s=contact_s), tell=False)
+    def deaf_s(self, now: Now) -> float:
+        """How late the check is, when that is later than a busy host explains; else 0."""
+        if self._checked_s is None:
+            return 0.0
+        late_s = now.mono_s - self._checked_s - ttl_check_interval_s(self.peer_ttl_ms)
+        return late_s if late_s > LATE_CHECK_S else 0.0
+
+    def forgive(self, late_s: float, now: Now) -> None:
+        """We were deaf for so long: that was not the others' silence."""
+        for member in list(self.members.values()):
+            self._store(evolve(member, contact_s=min(now.mono_s, member.contact_s + late_s)), tell=False)
         self._checked_s = now.mono_s
 
     def has_room_for(self, instance_id: str) -> bool:
@@ -203,7 +209,7 @@ class Membership:
             known["focus"] = message.role
         if isinstance(message, Identity):
             known["dialect"] = Dialect.ORIGINAL if message.protocol is None else Dialect.NATIVE
-            known["version"] = message.version
+            known["version"], known["leader_eligible"] = message.version, message.leader_eligible
         else:
             known["last_heartbeat_ms"] = message.timestamp
         self._store(evolve(member, contact_s=now.mono_s, last_seen_ms=now.utc_ms, **known))

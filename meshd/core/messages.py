@@ -51,7 +51,7 @@ class Heartbeat:
     """I am here, with this capacity. Native: also my status, term and the root digest of my documents.
 
     `leads`: the term I was elected for, 0 before any election, absent from a worker. `authoritative`: whether I may
-    decide. `contact`: ms since I last heard the primary that I follow.
+    decide. `heard`: the `seq` of the last presence that I had from the primary that I follow.
     """
 
     instance_id: str
@@ -68,7 +68,7 @@ class Heartbeat:
     root: str | None = None
     leads: int | None = None
     authoritative: bool | None = None
-    contact: int | None = None
+    heard: int | None = None
 
 
 @frozen

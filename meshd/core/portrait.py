@@ -80,7 +80,18 @@ class Portrait:
             version=self.birth.version,
             clock=now.utc_ms,
             capacity=self.capacity,
+            leads=self.leadership.leads,
+            authoritative=self._authoritative(now),
+            leader_eligible=self.configuration.hivemind.leader_eligible,
         )
+
+    def _authoritative(self, now: Now) -> bool | None:
+        return self.leadership.decides_in(now) is not None if self.leadership.is_primary else None
+
+    def promote(self, now: Now) -> messages.Promote:
+        url = self.configuration.protolab.instance_url
+        term = self.leadership.leads or 0
+        return messages.Promote(self.own_id, UtcMs(now.utc_ms), self.configuration.priority, url, term)
 
     def heartbeat(self, status: Status, now: Now) -> messages.Heartbeat:
         keys = self.configuration.instance
@@ -97,10 +108,14 @@ class Portrait:
             term=self.leadership.term,
             status=status,
             root=self.replication.root,
+            leads=self.leadership.leads,
+            authoritative=self._authoritative(now),
+            heard=self.leadership.heard_seq,
         )
 
     def presence(self, now: Now, *, full: bool) -> messages.Presence:
         self.presence_seq += 1
+        self.leadership.authority.sent(self.presence_seq, now)
         changed = self.membership.members if full else self.membership.changed
         told_root = self.upkeep.convergence.told_root
         members = self.membership.members
@@ -161,6 +176,7 @@ def _row(member: Member, root: str | None, now: Now, *, whole: bool) -> messages
         capacity=member.capacity,
         timestamp=None if heartbeat_ms is None else UtcMs(heartbeat_ms),
         root=root,
+        leader_eligible=member.leader_eligible,
     )
 
 

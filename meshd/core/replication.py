@@ -88,7 +88,7 @@ class Replication:
 
     @classmethod
     def restored(
-        cls, instance_id: str, stored: Stored, *, spare_store_id: str, max_outbox: int, is_hub: bool
+        cls, instance_id: str, stored: Stored, *, spare_store_id: str, max_outbox: int, is_hub: bool = False
     ) -> Replication:
         """The state as it was on disk; `is_hub` when there is no primary above this instance."""
         clock = Clock(instance_id)
@@ -256,6 +256,19 @@ class Replication:
         del self.documents[slug]
         self.expired.discard(slug)
         yield Persist(ForgetDocument(slug))
+
+    def lead(self, term: int) -> Iterator[Effect]:
+        """There is no primary above us: what is queued is here, and goes to each worker with the exchange."""
+        self.is_hub, self.term, self.upstream, self._compare_due = True, term, None, False
+        if self.outbox:
+            self.outbox.clear()
+            yield Persist(TrimOutbox(self.last_seq))
+        self._acked_seq = self._sent_seq = self.last_seq
+
+    def follow(self) -> None:
+        """We lead no more: what we change from here on waits for a primary."""
+        self.is_hub = False
+        self._acked_seq = self._sent_seq = self.last_seq
 
     def detach(self) -> None:
         """The link to the primary is gone: own changes wait."""

@@ -29,6 +29,6 @@ class Stored:
     conflicts: tuple[Conflict, ...] = ()
     settings: dict[str, tuple[int, JsonObject]] = field(factory=dict)
     events: tuple[Emit, ...] = ()
-    ballot: Ballot = Ballot()
+    ballot: Ballot = field(factory=Ballot)
     proposals: tuple[Proposal, ...] = ()
     turns: tuple[Turn, ...] = ()

@@ -16,7 +16,7 @@ from meshd.core.convergence import Convergence
 from meshd.core.effects import Accepted, Effect, Level, Note, Reply
 from meshd.core.election import Leadership
 from meshd.core.handshake import DUPLICATE, Handshake, Line, Refusal
-from meshd.core.inputs import AcknowledgeCompaction, AlertRaised
+from meshd.core.inputs import AcknowledgeCompaction, AlertCleared, AlertRaised
 from meshd.core.membership import Membership
 from meshd.core.messages import Changes, Documents, FeatureEvent, Identity, Presence, Refuse
 from meshd.core.replication import Replication
@@ -119,8 +119,11 @@ class Upkeep:
         yield from self.compaction.acknowledge()
         yield Reply(request.command, Accepted(""))
 
-    def engine_alert(self, raised: AlertRaised, now: Now) -> Iterator[Effect]:
-        yield from self.alerts.add(Alert(raised.code, raised.severity, "", now.utc_ms, raised.text, raised.fix))
+    def engine_alert(self, told: AlertRaised | AlertCleared, now: Now) -> Iterator[Effect]:
+        if isinstance(told, AlertCleared):
+            yield from self.alerts.cleared(told.code)
+        else:
+            yield from self.alerts.add(Alert(told.code, told.severity, "", now.utc_ms, told.text, told.fix))
 
     def _should_agree(self, line: Line) -> bool:
         """Whether changes go both ways over this link: between a primary and its workers."""

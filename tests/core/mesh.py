@@ -17,6 +17,7 @@ from attrs import define, evolve, field, frozen
 
 from meshd.configuration import Compaction, Configuration, Hivemind, Outbox, Protolab
 from meshd.core import effects, inputs, messages
+from meshd.core.ballot import MAX_TURNS, Ballot, Proposal, Turn
 from meshd.core.documents import Change, Conflict, Document
 from meshd.core.effects import Accepted, Effect, Emit, Rejected
 from meshd.core.membership import ttl_check_interval_s
@@ -65,6 +66,9 @@ class Disk:
     settings: dict[str, tuple[int, JsonObject]] = field(factory=dict)
     conflicts: dict[str, Conflict] = field(factory=dict)
     events: dict[int, Emit] = field(factory=dict)
+    ballot: Ballot = field(factory=Ballot)
+    proposals: dict[tuple[str, str, str], Proposal] = field(factory=dict)
+    turns: dict[int, Turn] = field(factory=dict)
 
     def write(self, record: effects.Record) -> None:
         match record:
@@ -95,6 +99,15 @@ class Disk:
                 self.conflicts[conflict.id] = conflict
             case effects.DropConflict(name):
                 self.conflicts.pop(name, None)
+            case effects.SaveBallot(ballot):
+                assert ballot.term >= self.ballot.term, "a term never goes back"
+                self.ballot = ballot
+            case effects.SaveProposal(proposal):
+                self.proposals[proposal.slug, proposal.milestone, proposal.phase] = proposal
+            case effects.DropProposal(slug, milestone, phase):
+                self.proposals.pop((slug, milestone, phase), None)
+            case effects.SaveLeadership(turn):
+                self.turns[turn.id] = turn
 
     def stored(self) -> Stored:
         outbox = tuple(self.outbox[seq] for seq in sorted(self.outbox))
@@ -106,6 +119,9 @@ class Disk:
             conflicts=tuple(self.conflicts.values()),
             settings=dict(self.settings),
             events=tuple(self.events.values()),
+            ballot=self.ballot,
+            proposals=tuple(self.proposals.values()),
+            turns=tuple(self.turns[number] for number in sorted(self.turns)[-MAX_TURNS:]),
         )
 
 
@@ -154,7 +170,7 @@ class Host:
 
 @frozen(order=True)
 class _Due:
-    """Something the clock will do: a dial, or a ticker of one boot of a host."""
+    """Something the clock will do: a dial, or a ticker or the alarm of one boot of a host."""
 
     at_s: float
     number: int
@@ -328,6 +344,9 @@ class Mesh:
             case effects.HangUp(link, code, reason):
                 if (pipe := host.pipes.get(link)) and pipe.closing is None:
                     pipe.closing = (code, reason)
+            case effects.Alarm(at_s):
+                self._due = [due for due in self._due if due.host is not host or due.what != "alarm"]
+                self._at(max(at_s, self.mono_s), host, "alarm")
             case effects.Emit():
                 host.told.append(effect)
             case effects.Note():
@@ -365,6 +384,8 @@ class Mesh:
                 self.step(host, inputs.TtlDue())
             case "compaction":
                 self.step(host, inputs.CompactionDue())
+            case "alarm":
+                self.step(host, inputs.AlarmDue())
             case url:
                 self._dial(host, url)
 
@@ -387,8 +408,11 @@ class Mesh:
         self._later(host, what, 0.0, interval_s)
 
     def _later(self, host: Host, what: str, delay_s: float, every_s: float = 0.0) -> None:
+        self._at(self.mono_s + delay_s, host, what, every_s)
+
+    def _at(self, at_s: float, host: Host, what: str, every_s: float = 0.0) -> None:
         self._numbers += 1
-        self._due.append(_Due(self.mono_s + delay_s, self._numbers, host, host.boots, what, every_s))
+        self._due.append(_Due(at_s, self._numbers, host, host.boots, what, every_s))
 
 
 def three(*, max_changes: int = 100_000, tombstone_retention_ms: int = 604_800_000) -> tuple[Mesh, Host, Host, Host]:
@@ -429,6 +453,8 @@ def _written(record: effects.Record) -> Iterator[str]:
             yield f"event {event.id}"
         case effects.SaveSettings(scope):
             yield f"settings {scope}"
+        case effects.SaveBallot():
+            yield "ballot"
         case effects.TrimOutbox():
             pass
 
@@ -455,6 +481,8 @@ def _told_by_message(message: messages.Message) -> Iterator[str]:
             yield "settings shared"
         case messages.Ack(origin):
             yield f"seq {origin}"
+        case messages.VoteRequest(pre=False) | messages.Vote(pre=False) | messages.Promote():
+            yield "ballot"
         case messages.Documents(documents):
             yield from (f"document {state.slug}" for state in documents)
         case messages.Digest(digests, seqs=seqs):

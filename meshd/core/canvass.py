@@ -1,0 +1,67 @@
+"""One try to be elected: who was asked, and what they answered.
+
+Rules (design, section 7):
+
+- Asked first (`pre`), then in earnest. A candidate gathers answers for `min(2 s, ttl/20)`, so that it hears of better
+  placed voters; then a majority is enough.
+- A voter that cannot be reached, or is lost before it answers, is silent. When all have answered or are silent, the
+  waiting is over.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from meshd.core.messages import Vote
+from meshd.core.voting import HEARS_PRIMARY
+from meshd.model import Now
+
+
+def gather_s(ttl_s: float) -> float:
+    """How long a candidate listens for better-placed ones."""
+    return min(2.0, ttl_s / 20)
+
+
+def patience_s(ttl_s: float) -> float:
+    """How long an answer may take, how long one waits for who was told to go, and until one tries again."""
+    return min(15.0, ttl_s / 4)
+
+
+@define
+class Canvass:
+    """The state of a try. Voters are named by their index in `peers`; `asked` are all but ourselves."""
+
+    term: int
+    pre: bool
+    asked: frozenset[int]
+    gather_until_s: float
+    give_up_s: float
+    transfer: str | None = None
+    is_cold_start: bool = False
+    yields: bool = True
+    votes: dict[int, Vote] = field(factory=dict)
+    silent: set[int] = field(factory=set)
+
+    def granted(self) -> list[int]:
+        """Who would vote, or voted, for us; in the order of `peers`."""
+        return sorted(index for index, vote in self.votes.items() if vote.granted)
+
+    @property
+    def hears_primary(self) -> bool:
+        """Whether somebody answered that it has a primary."""
+        return any(vote.reason == HEARS_PRIMARY for vote in self.votes.values())
+
+    @property
+    def is_complete(self) -> bool:
+        return self.asked <= self.votes.keys() | self.silent
+
+    def has_gathered(self, now: Now) -> bool:
+        return self.is_complete or now.mono_s >= self.gather_until_s
+
+    def is_over(self, now: Now, *, cold: bool = False) -> bool:
+        """At a cold start nobody is waited for longer than it takes to gather."""
+        return self.is_complete or now.mono_s >= (self.gather_until_s if cold else self.give_up_s)
+
+    def due_s(self, now: Now) -> float:
+        """When to look again."""
+        return self.gather_until_s if now.mono_s < self.gather_until_s else self.give_up_s
