@@ -7,7 +7,7 @@ reply was released, `ended` when everything is healed and has had its quiet time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import define, field
 
@@ -17,7 +17,8 @@ from meshd.core.documents import Document, merge
 from meshd.core.messages import Message
 from meshd.core.node import Node
 from meshd.core.snapshot import Snapshot
-from meshd.model import Role, Status
+from meshd.core.standing import Policy
+from meshd.model import Now, Role, Status
 from meshd.simulation.host import Host
 
 
@@ -35,7 +36,7 @@ class Invariant:
 
     name = ""
 
-    def stepped(self, host: Host) -> None: ...
+    def stepped(self, host: Host, now: Now) -> None: ...
     def saved(self, host: Host, record: effects.Record) -> None: ...
     def sent(self, host: Host, message: Message) -> None: ...
     def told(self, host: Host, event: effects.Emit) -> None: ...
@@ -47,26 +48,38 @@ class Invariant:
             raise Violation(self.name, text)
 
 
-def authority(node: Node) -> int | None:
+def authority(node: Node, now: Now) -> int | None:
     """The term in which a node may decide, None when it may not."""
-    leadership = node._leadership
-    return leadership.term if leadership.is_primary else None
+    return node._leadership.decides_in(now)
 
 
 @define(eq=False)
 class OneDecides(Invariant):
-    """At most one instance decides in a term."""
+    """At most one instance decides in a term; where voters elect, at most one decides at any moment."""
 
     name = "I1"
-    _deciders: dict[int, str] = field(factory=dict)
+    clock: Callable[[Host], Now]
+    _deciders: dict[int, Host] = field(factory=dict)
+    _decides: dict[Host, int] = field(factory=dict)
 
-    def stepped(self, host: Host) -> None:
+    def stepped(self, host: Host, now: Now) -> None:
         assert host.node is not None
-        term = authority(host.node)
-        if term is not None:
-            decider = self._deciders.setdefault(term, host.name)
-            if decider != host.name:
-                raise Violation(self.name, f"{decider} and {host.name} decide in term {term}")
+        term = authority(host.node, now)
+        if term is None:
+            self._decides.pop(host, None)
+        elif self._decides.get(host) != term:
+            self._begins(host, term)
+
+    def _begins(self, host: Host, term: int) -> None:
+        decider = self._deciders.setdefault(term, host)
+        self.require(decider is host, f"{decider} and {host} decide in term {term}")
+        assert host.node is not None
+        if host.node._leadership.policy is Policy.QUORUM:
+            for other in self._decides:
+                if other is not host and other.node is not None:
+                    theirs = authority(other.node, self.clock(other))
+                    self.require(theirs is None, f"{host} decides in term {term} while {other} still does in {theirs}")
+        self._decides[host] = term
 
 
 @define(eq=False)
@@ -107,6 +120,8 @@ class Converged(Invariant):
         living = _living(first)
         names = {host.name for host, _ in snapshots}
         for host, snapshot in snapshots:
+            decides = snapshot.leadership.authoritative
+            self.require(decides or snapshot.role is Role.WORKER, f"{host} leads and may not decide")
             self.require(snapshot.primary_id == primaries[0], f"{host} follows {snapshot.primary_id}")
             self.require(snapshot.connected, f"{host} is not connected")
             self.require(snapshot.term == first.term, f"{host} is in term {snapshot.term}, not {first.term}")
@@ -208,7 +223,7 @@ class Bounded(Invariant):
     name = "I9"
     nodes: int = 9
 
-    def stepped(self, host: Host) -> None:
+    def stepped(self, host: Host, now: Now) -> None:
         node = host.node
         assert node is not None
         most = host.configuration.outbox.max_changes
@@ -252,10 +267,10 @@ class NothingPrivate(Invariant):
                 self.require(SECRET not in repr(settings), f"{host} sends what belongs to one host: {settings}")
 
 
-def all_invariants(nodes: int) -> list[Invariant]:
-    """A fresh set for one run with so many nodes."""
+def all_invariants(nodes: int, clock: Callable[[Host], Now]) -> list[Invariant]:
+    """A fresh set for one run with so many nodes; `clock` is what a host's clocks show."""
     return [
-        OneDecides(),
+        OneDecides(clock),
         NothingLost(),
         Converged(),
         ToldOnce(),

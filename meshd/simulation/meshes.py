@@ -19,7 +19,9 @@ def url_of(name: str) -> str:
 def draw(chance: Random, nodes: int) -> list[Configuration]:
     """The configurations of a mesh of `nodes` instances: one `peers` for all, the specification's times."""
     names = [f"dev-{number:02}" for number in range(1, nodes + 1)]
-    hivemind = Hivemind(enabled=True, peers=tuple(map(url_of, names)))
+    failback = chance.choice(["auto", "auto", "manual"])
+    hivemind = Hivemind(enabled=True, peers=tuple(map(url_of, names)), failback=failback)
+    witness = chance.choice([None, None, nodes - 1]) if nodes > 2 else None
     retention_ms = chance.choice([7 * DAY_MS, 7 * DAY_MS, 600_000])
     return [
         Configuration(
@@ -30,7 +32,7 @@ def draw(chance: Random, nodes: int) -> list[Configuration]:
                 instance_id=name,
                 instance_url=url_of(name),
             ),
-            hivemind=hivemind,
+            hivemind=evolve(hivemind, leader_eligible=index != witness),
             outbox=Outbox(max_changes=chance.choice([100_000, 100_000, 30])),
             compaction=Compaction(tombstone_retention_ms=retention_ms),
         )

@@ -17,7 +17,7 @@ from meshd.core.snapshot import Snapshot
 from meshd.simulation import applications, meshes
 from meshd.simulation.faults import Storm
 from meshd.simulation.host import Host
-from meshd.simulation.invariants import DrainedIsOffline, Violation, all_invariants
+from meshd.simulation.invariants import DrainedIsOffline, Violation
 from meshd.simulation.network import MAX_LATENCY_S
 from meshd.simulation.world import MakeNode, World
 
@@ -52,8 +52,7 @@ def simulate(
 ) -> Result:
     """Run one seed with so many nodes for so many simulated hours of faults."""
     chance = Random(seed)
-    invariants = all_invariants(nodes)
-    world = World(chance, meshes.draw(chance, nodes), invariants, trace, make_node)
+    world = World(chance, meshes.draw(chance, nodes), trace, make_node)
     storm = Storm(world, hours * 3600)
     invariant = text = ""
     try:

@@ -30,12 +30,13 @@ from meshd.core.portrait import Birth
 from meshd.model import Capacity, Now
 from meshd.simulation.disk import Disk
 from meshd.simulation.host import Host
-from meshd.simulation.invariants import Invariant, Violation
+from meshd.simulation.invariants import Invariant, Violation, all_invariants
 from meshd.simulation.network import Network
 
 EPOCH_MS = 1_800_000_000_000
 CAPACITY = Capacity(cores=4, ram_mb=8192)
 VERSION = "simulated"
+TIMER_S = 1e-5  # no timer fires early, whatever is lost in adding and subtracting
 SPINNING = 100_000  # events at one moment: more than any exchange of a mesh here makes
 
 Trace = Callable[[str], None]
@@ -48,12 +49,12 @@ class World:
 
     chance: Random
     configurations: Sequence[Configuration]
-    invariants: Sequence[Invariant] = ()
     trace: Trace | None = None
     make_node: MakeNode = Node
     now_s: float = 0.0
     steps: int = 0
     edits: int = 0
+    invariants: Sequence[Invariant] = field(init=False)
     hosts: list[Host] = field(init=False)
     by_url: dict[str, Host] = field(init=False)
     network: Network = field(init=False)
@@ -61,7 +62,7 @@ class World:
     _numbers: int = 0
     _commands: int = 0
     _asked: dict[int, Document] = field(factory=dict)
-    _stepped: list[Callable[[Host], None]] = field(init=False)
+    _stepped: list[Callable[[Host, Now], None]] = field(init=False)
     _saved: list[Callable[[Host, effects.Record], None]] = field(init=False)
     _sent: list[Callable[[Host, Any], None]] = field(init=False)
     _told: list[Callable[[Host, effects.Emit], None]] = field(init=False)
@@ -77,6 +78,7 @@ class World:
             for other in range(index):
                 latencies_s[index, other] = latencies_s[other, index] = self.chance.uniform(0.0002, 0.025)
         self.network = Network(self, self.chance, latencies_s)
+        self.invariants = all_invariants(len(self.hosts), self.now)
         self._stepped = self._hooks("stepped")
         self._saved = self._hooks("saved")
         self._sent = self._hooks("sent")
@@ -218,10 +220,11 @@ class World:
         assert host.node is not None
         if self.trace:
             self.note(host, happened)
-        answer = host.node.step(happened, self.now(host))
+        now = self.now(host)
+        answer = host.node.step(happened, now)
         self.steps += 1
         for check in self._stepped:
-            check(host)
+            check(host, now)
         return answer
 
     def _take(self, host: Host, answer: list[Effect]) -> None:
@@ -281,7 +284,7 @@ class World:
                         self.network.dial(host, url, delay_s)
                     case effects.Alarm(at_s):
                         host.alarms += 1
-                        due_s = max(self.now_s, at_s - host.mono_shift_s)
+                        due_s = max(self.now_s, at_s - host.mono_shift_s) + TIMER_S
                         self.at_host(due_s, host, self._alarm, host, host.alarms)
 
     def _send(self, host: Host, links: Iterable[int], message: Any) -> None:
