@@ -33,6 +33,8 @@ CLOCK_SKEW = "clock-skew"
 PEERS_MISMATCH = "peers-mismatch"
 DUPLICATE_INSTANCE = "duplicate-instance"
 PARTITIONED = "partitioned"
+SPLIT_BRAIN = "split-brain"
+NO_QUORUM = "no-quorum"
 
 RULES: dict[str, tuple[Severity, str]] = {
     DIVERGED: (
@@ -56,6 +58,14 @@ RULES: dict[str, tuple[Severity, str]] = {
     PARTITIONED: (
         Severity.CRITICAL,
         "start the primary, or mend the network to it; changes wait in the queue meanwhile",
+    ),
+    SPLIT_BRAIN: (
+        Severity.CRITICAL,
+        "one of them steps down by itself; when it stays, restart the one that comes later in hivemind.peers",
+    ),
+    NO_QUORUM: (
+        Severity.CRITICAL,
+        "bring hosts of hivemind.peers back, or mend the network to them: `meshd check failover` names who is missing",
     ),
 }
 """How grave each code is, and what a person does about it."""

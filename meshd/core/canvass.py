@@ -6,13 +6,18 @@ Rules (design, section 7):
   placed voters; then a majority is enough.
 - A voter that cannot be reached, or is lost before it answers, is silent. When all have answered or are silent, the
   waiting is over.
+- Without a quorum only the better-placed are asked, and only whether they are there.
+- The configured primary asks, at a cold start, who leads: when nobody does, and too few vote for it, it is a hub.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from attrs import define, field
 
 from meshd.core.messages import Vote
+from meshd.core.standing import Policy
 from meshd.core.voting import HEARS_PRIMARY
 from meshd.model import Now
 
@@ -25,6 +30,17 @@ def gather_s(ttl_s: float) -> float:
 def patience_s(ttl_s: float) -> float:
     """How long an answer may take, how long one waits for who was told to go, and until one tries again."""
     return min(15.0, ttl_s / 4)
+
+
+class Verdict(StrEnum):
+    """How a try ends, or that it goes on."""
+
+    OPEN = "open"
+    AGREED = "the voters would elect it"
+    ELECTED = "elected"
+    YIELD = "a better-placed voter goes first"
+    HUB = "nobody leads, and too few are there to elect"
+    FAILED = "not elected"
 
 
 @define
@@ -46,6 +62,21 @@ class Canvass:
         """Who would vote, or voted, for us; in the order of `peers`."""
         return sorted(index for index, vote in self.votes.items() if vote.granted)
 
+    def verdict(self, policy: Policy, majority: int, better: list[int], now: Now) -> Verdict:
+        """What the answers so far amount to; `better` are the better-placed that answered and may lead."""
+        is_over = self.is_complete or now.mono_s >= (self.gather_until_s if self.is_cold_start else self.give_up_s)
+        if policy is Policy.QUORUM:
+            has_gathered = self.is_complete or now.mono_s >= self.gather_until_s
+            if 1 + len(self.granted()) >= majority and (has_gathered or not self.pre):
+                if better and self.yields:
+                    return Verdict.YIELD
+                return Verdict.AGREED if self.pre else Verdict.ELECTED
+            if is_over and self.is_cold_start and not self.hears_primary:
+                return Verdict.HUB
+        elif is_over and not (self.is_cold_start and self.hears_primary):
+            return Verdict.YIELD if better and self.yields else Verdict.ELECTED
+        return Verdict.FAILED if is_over else Verdict.OPEN
+
     @property
     def hears_primary(self) -> bool:
         """Whether somebody answered that it has a primary."""
@@ -54,13 +85,6 @@ class Canvass:
     @property
     def is_complete(self) -> bool:
         return self.asked <= self.votes.keys() | self.silent
-
-    def has_gathered(self, now: Now) -> bool:
-        return self.is_complete or now.mono_s >= self.gather_until_s
-
-    def is_over(self, now: Now, *, cold: bool = False) -> bool:
-        """At a cold start nobody is waited for longer than it takes to gather."""
-        return self.is_complete or now.mono_s >= (self.gather_until_s if cold else self.give_up_s)
 
     def due_s(self, now: Now) -> float:
         """When to look again."""

@@ -23,29 +23,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve
 
 from meshd.configuration import Configuration
 from meshd.core.authority import Authority
-from meshd.core.canvass import Canvass, gather_s, patience_s
+from meshd.core.candidacy import Candidacy, Kind
+from meshd.core.canvass import Verdict, patience_s
 from meshd.core.dialling import Dialling
-from meshd.core.effects import Dial, Effect, Emit, HangUp, Level, Note, Persist, SaveLeadership, Send
+from meshd.core.effects import Effect, Emit, HangUp, Level, Note
 from meshd.core.handshake import GOING_AWAY, MAX_VOTERS, Handshake, Line
 from meshd.core.history import History
-from meshd.core.messages import Goodbye, Heartbeat, Identity, Promote, Vote, VoteRequest, YouGo
+from meshd.core.messages import Goodbye, Heartbeat, Identity, Promote, Vote, VoteRequest
+from meshd.core.partition import Partition
 from meshd.core.standing import TRANSITIONS, Cause, Policy, Standing, policy_of
 from meshd.core.stored import Stored
 from meshd.core.voting import Voter
 from meshd.model import JsonObject, Now, Role
 
-
-@frozen
-class Partition:
-    """Time without a primary: since when (UTC, for display), and for how long by the monotonic clock."""
-
-    since_ms: int
-    duration_ms: int
-    is_start: bool
+HUB_TERM = 0
+"""The term of a primary that was never elected: it passes documents on, and decides nothing."""
 
 
 @define
@@ -58,6 +54,7 @@ class Leadership:
     authority: Authority
     dialling: Dialling
     history: History
+    candidacy: Candidacy
     policy: Policy
     role: Role = Role.WORKER
     standing: Standing = Standing.SEEKING
@@ -67,10 +64,6 @@ class Leadership:
     primary_url: str | None = None
     heard_seq: int | None = None
     partition_since: Now | None = None
-    cause: str = "it has just started"
-    _canvass: Canvass | None = None
-    _not_before_s: float = -inf
-    _passed_over: set[int] = field(factory=set)
     _had_primary: bool = False
     _is_leaving: bool = False
 
@@ -82,14 +75,17 @@ class Leadership:
         voters = hivemind.peers[:MAX_VOTERS]
         index = configuration.priority
         is_voter = index is not None and index < MAX_VOTERS
+        voter = Voter(own_id, ttl_s, handshake.peers_hash, is_voter, stored.ballot)
+        policy = policy_of(hivemind.failover, len(hivemind.peers))
         leadership = cls(
             configuration,
             handshake,
-            Voter(own_id, ttl_s, handshake.peers_hash, is_voter, stored.ballot),
+            voter,
             Authority(ttl_s, len(voters) // 2 + 1),
             Dialling(configuration.protolab.instance_url, hivemind.peers),
             History(list(stored.turns)),
-            policy_of(hivemind.failover, len(hivemind.peers)),
+            Candidacy(voters, index if is_voter else None, voter, handshake, policy),
+            policy,
         )
         if not configuration.mesh_enabled:
             leadership.role, leadership.standing, leadership.leads = Role.PRIMARY, Standing.LEADING, 0
@@ -117,18 +113,18 @@ class Leadership:
         """The term in which this instance may decide, None while it may not."""
         if not self.configuration.mesh_enabled:
             return 0
-        if self.leads is None or self.leads != self.term or self.leads == 0:
+        if self.leads is None or self.leads != self.term or self.leads == HUB_TERM:
             return None
         return self.leads if self.policy is not Policy.QUORUM or self.authority.holds(now) else None
 
     def due_s(self, now: Now) -> float:
         """When `tick` has something to do, if nothing happens before."""
-        if self._canvass:
-            return self._canvass.due_s(now)
+        if self.candidacy.canvass:
+            return self.candidacy.canvass.due_s(now)
         if self._is_leaving or not self.configuration.mesh_enabled:
             return inf
         if self.is_primary:
-            return self._not_before_s if self._wants_election else inf
+            return self.candidacy.not_before_s if self._wants_election else inf
         return self._stands_at_s
 
     @property
@@ -136,12 +132,12 @@ class Leadership:
         """When this worker may stand: never, as far as it is concerned, under `manual` or as a witness."""
         if not self.is_eligible or self.policy is Policy.MANUAL:
             return inf
-        return max(self.voter.heard_s + self.voter.ttl_s, self._not_before_s, self.voter.awake_s)
+        return max(self.voter.heard_s + self.voter.ttl_s, self.candidacy.not_before_s, self.voter.awake_s)
 
     @property
     def _wants_election(self) -> bool:
         """A primary that was not elected in the newest term it knows."""
-        return self.is_primary and (self.leads != self.term or self.leads == 0) and self.voter.is_voter
+        return self.is_primary and (self.leads != self.term or self.leads == HUB_TERM) and self.voter.is_voter
 
     # The instance's own life
 
@@ -149,35 +145,39 @@ class Leadership:
         """The instance starts: it looks for a primary; the configured one leads when there is none."""
         self.voter.begin(now)
         self.partition_since = now
-        self._not_before_s = now.mono_s + self.voter.ttl_s + min(10.0, self.voter.ttl_s / 4)
+        self.candidacy.not_before_s = now.mono_s + self.voter.ttl_s + min(10.0, self.voter.ttl_s / 4)
         if self.configuration.protolab.role is Role.PRIMARY and self.configuration.hivemind.leader_eligible:
             yield from self._ask(now, is_cold_start=True)
         else:
-            yield from self._look_on()
+            yield from self._look_on(now)
 
     def leave(self) -> None:
         """The instance drains: nobody is dialled any more, and nobody asked."""
         self._is_leaving = True
-        self._canvass = None
+        self.candidacy.canvass = None
 
     def forgive(self, late_s: float, now: Now) -> Iterator[Effect]:
         """We were deaf for `late_s`; what was asked before is void."""
         until_s = now.mono_s + self.configuration.hivemind.heartbeat_interval_ms / 1000
         self.voter.forgive(late_s, until_s, now)
-        if not self.is_primary:
-            self._not_before_s += late_s
-        if self._canvass:
+        self.candidacy.not_before_s += late_s
+        if self.candidacy.canvass:
             yield from self._failed(now)
 
     def tick(self, now: Now) -> Iterator[Effect]:
         """`due_s` has come."""
-        if self._canvass:
+        if self.candidacy.canvass:
             yield from self._count(now)
         elif not self._is_leaving and now.mono_s >= self.due_s(now):
             self._move(Cause.SILENCE)
             if not self.is_primary and self.history.leader is not None:
                 yield from self._turn(None, f"no primary that may decide was heard for {self.voter.ttl_s:g} s", now)
             yield from self._ask(now)
+
+    def check(self, now: Now) -> Iterator[Effect]:
+        """Due with the TTL check: a primary that may no longer decide looks for another one."""
+        if self.is_primary and self.configuration.mesh_enabled:
+            yield from self._look_on(now)
 
     def take_over(self, transfer: str | None, now: Now) -> Iterator[Effect]:
         """A primary hands over to us (`transfer`), or a person wants us to lead."""
@@ -189,10 +189,10 @@ class Leadership:
 
     def step_down(self, cause: str, now: Now) -> Iterator[Effect]:
         """Give up leading: nobody has to wait for us any more."""
-        self.role, self.leads, self._canvass = Role.WORKER, None, None
+        self.role, self.leads, self.candidacy.canvass = Role.WORKER, None, None
         self.primary_link = self.primary_id = None
         self.partition_since = now
-        self._hold_back(now, patience_s(self.voter.ttl_s))
+        self.candidacy.hold_back(now, patience_s(self.voter.ttl_s))
         self._move(Cause.RELEASED)
         yield from self.voter.release()
         yield from self._turn(None, cause, now)
@@ -203,7 +203,7 @@ class Leadership:
         """Nobody answered at `url`."""
         yield from self._silent(self._index_of(url), now)
         self.dialling.done_with(url)
-        yield from self._look_on()
+        yield from self._look_on(now)
 
     def link_closed(self, line: Line, now: Now) -> Iterator[Effect]:
         """A link is gone: the primary's, one that was to be, or another."""
@@ -213,7 +213,7 @@ class Leadership:
         index = line.index if line.instance_id else self._index_of(line.url)
         if not any(other.index == index for other in self.handshake.lines.values() if other.instance_id):
             yield from self._silent(index, now)
-        yield from self._look_on()
+        yield from self._look_on(now)
 
     def introduced(self, line: Line, identity: Identity, now: Now) -> Iterator[Effect]:
         """A peer says who it is, or that its role changed."""
@@ -223,19 +223,19 @@ class Leadership:
         elif line.link == self.primary_link:
             yield from self._lost(f"{line.peer} no longer leads", now)
             self.dialling.redirect(identity.primary_url)
-            yield from self._look_on()
+            yield from self._look_on(now)
         elif awaited:
             self.dialling.redirect(identity.primary_url)
         yield from self._learn(identity.term, now)
         if line.link == self.primary_link or self.handshake.lines[line.link].closing:
             return
-        if self._canvass:
-            yield from self._put(self._canvass, line)
+        if self.candidacy.canvass:
+            yield from self.candidacy.put(line)
         elif self._wants_election and line.index is not None:
             yield from self._ask(now)
         if self._is_idle(self.handshake.lines[line.link]):
             yield from self._hang_up(line.link, "looking for the primary")
-        yield from self._look_on()
+        yield from self._look_on(now)
 
     def promoted(self, line: Line, promote: Promote, now: Now) -> Iterator[Effect]:
         """A peer says that it leads from here on."""
@@ -252,9 +252,7 @@ class Leadership:
         """The primary that we follow counts on us, too: the partition that ends with it."""
         is_start, self._had_primary = not self._had_primary, True
         since, self.partition_since = self.partition_since, None
-        if since is None:
-            return None
-        return Partition(since.utc_ms, round((now.mono_s - since.mono_s) * 1000), is_start)
+        return Partition.ended(since, now, is_start=is_start) if since else None
 
     def heard_beat(self, line: Line, heartbeat: Heartbeat, now: Now) -> Iterator[Effect]:
         """A peer's heartbeat: whether it may decide, what it heard of us, which term it is in."""
@@ -271,28 +269,24 @@ class Leadership:
             return
         yield from self.voter.release()
         yield from self._turn(None, f"{goodbye.instance_id} said goodbye", now)
-        self._not_before_s = now.mono_s
+        self.candidacy.not_before_s = now.mono_s
         if goodbye.successor == self.voter.own_id:
             yield from self.take_over(goodbye.instance_id, now)
         elif goodbye.successor:
-            self._not_before_s += patience_s(self.voter.ttl_s)
+            self.candidacy.not_before_s += patience_s(self.voter.ttl_s)
 
     def asked(self, line: Line, request: VoteRequest, now: Now) -> Iterator[Effect]:
         """A candidate asks for our vote."""
         if request.candidate == line.instance_id:
             term = self.term
             yield from self.voter.answer(line.link, request, now, leads=self.is_primary)
-            if not request.pre and self.term > term and self._canvass:  # it is to win
+            if not request.pre and self.term > term and self.candidacy.canvass:  # it is to win
                 yield from self._failed(now)
 
     def voted(self, line: Line, vote: Vote, now: Now) -> Iterator[Effect]:
         """A voter answers."""
-        canvass = self._canvass
-        is_answer = canvass and vote.pre is canvass.pre and (vote.pre or not vote.granted or vote.term == canvass.term)
-        if canvass and is_answer and line.index in canvass.asked:
-            canvass.votes[line.index] = vote
-            if vote.term > self.term:
-                yield from self.voter.learn(vote.term)
+        if self.candidacy.is_answer(line, vote):
+            yield from self.voter.learn(vote.term)
             yield from self._count(now)
         else:
             yield from self._learn(vote.term, now)
@@ -316,137 +310,77 @@ class Leadership:
         is_cold_start: bool = False,
         yields: bool = True,
     ) -> Iterator[Effect]:
-        """Ask the voters; without a quorum, see whether a better-placed one is there."""
-        ttl_s, own = self.voter.ttl_s, self.configuration.priority
-        others = {index for index in range(len(self._voters)) if index != own}
-        if self.policy is not Policy.QUORUM and not is_cold_start:
-            others = {index for index in others if pre and own is not None and index < own and not self.is_primary}
-        term = self.term + 1 if self.policy is Policy.QUORUM else self._own_term()
-        gather_until_s = now.mono_s + (gather_s(ttl_s) if pre and yields else 0.0)
-        give_up_s = now.mono_s + max(patience_s(ttl_s), gather_s(ttl_s))
-        canvass = Canvass(term, pre, frozenset(others), gather_until_s, give_up_s, transfer, is_cold_start, yields)
-        self._canvass = canvass
-        if not pre and self.policy is Policy.QUORUM:
-            yield from self.voter.stand(term)
-        for index in sorted(others):
-            lines = [line for line in self.handshake.lines.values() if line.index == index and not line.closing]
-            if lines:
-                yield from self._put(canvass, lines[-1])
-            else:
-                yield Dial(self._voters[index])
+        """Ask the voters, and look whether that is enough already."""
+        kind = Kind(pre, transfer, is_cold_start, yields, self.is_primary)
+        yield from self.candidacy.ask(kind, now)
         yield from self._count(now)
 
-    def _put(self, canvass: Canvass, line: Line) -> Iterator[Effect]:
-        """Put the question to one voter; an original peer has no word for an answer."""
-        if line.index in canvass.asked and line.index not in canvass.votes:
-            own_id, own = self.voter.own_id, self.configuration.priority or 0
-            yield Send(
-                line.link,
-                VoteRequest(canvass.term, own_id, own, canvass.pre, self.voter.peers_hash, canvass.transfer),
-            )
-
     def _silent(self, index: int | None, now: Now) -> Iterator[Effect]:
-        if self._canvass and index in self._canvass.asked and index not in self._canvass.votes:
-            self._canvass.silent.add(index)
+        if self.candidacy.is_silent(index):
             yield from self._count(now)
 
     def _count(self, now: Now) -> Iterator[Effect]:
-        """Look whether the try has come to an end."""
-        canvass = self._canvass
+        """Look whether the try has come to an end, and how."""
+        canvass = self.candidacy.canvass
         if canvass is None:
             return
-        if self.policy is not Policy.QUORUM:
-            yield from self._count_priority(canvass, now)
-            return
-        is_agreed = 1 + len(canvass.granted()) >= self.authority.majority and self.voter.is_voter
-        if not canvass.pre and is_agreed:
-            yield from self._elected(canvass.term, f"elected by {1 + len(canvass.granted())} voters", now)
-        elif canvass.pre and is_agreed and canvass.has_gathered(now):
-            yield from self._agreed(canvass, now)
-        elif canvass.is_cold_start and not canvass.hears_primary and canvass.is_over(now, cold=canvass.pre):
-            yield from self._elected(0, "it is the configured primary; nobody else leads", now)
-        elif canvass.is_over(now):
-            yield from self._failed(now)
-
-    def _agreed(self, canvass: Canvass, now: Now) -> Iterator[Effect]:
-        """A majority would vote for us; a better-placed one among them goes first."""
-        better = [index for index in canvass.granted() if self._goes_before(index)]
-        if better and canvass.yields and not self.is_primary and not canvass.is_cold_start:
-            yield from self._yield_to(better[0], now)
-        else:
-            self._move(Cause.AGREED if self.standing in (Standing.ASKING, Standing.LEADING) else Cause.TOLD)
-            is_cold_start = canvass.is_cold_start
-            yield from self._ask(now, pre=False, transfer=canvass.transfer, is_cold_start=is_cold_start)
-
-    def _count_priority(self, canvass: Canvass, now: Now) -> Iterator[Effect]:
-        """Without a quorum: lead when nobody better placed answers."""
-        if not canvass.is_over(now, cold=canvass.is_cold_start):
-            return
-        better = [index for index in sorted(canvass.votes) if self._goes_before(index)]
-        if canvass.hears_primary and canvass.is_cold_start:
-            yield from self._failed(now)
-        elif better and canvass.yields and not canvass.is_cold_start:
-            yield from self._yield_to(better[0], now)
-        else:
-            yield from self.voter.stand(self._own_term())
-            yield from self._elected(self.term, "nobody better placed is there", now)
-
-    def _goes_before(self, index: int) -> bool:
-        own = self.configuration.priority
-        return own is not None and index < own and index not in self._passed_over and self._line(index, eligible=True)
+        better = self.candidacy.better()
+        match canvass.verdict(self.policy, self.authority.majority, better, now):
+            case Verdict.ELECTED if self.policy is Policy.QUORUM:
+                yield from self._lead(canvass.term, f"elected by {1 + len(canvass.granted())} voters", now)
+            case Verdict.ELECTED:
+                yield from self.voter.stand(canvass.term)
+                yield from self._lead(canvass.term, "no better-placed voter is there", now)
+            case Verdict.AGREED:
+                self._move(Cause.AGREED)
+                transfer, is_cold_start = canvass.transfer, canvass.is_cold_start
+                yield from self._ask(now, pre=False, transfer=transfer, is_cold_start=is_cold_start)
+            case Verdict.YIELD:
+                yield from self._yield_to(better[0], now)
+            case Verdict.HUB:
+                yield from self._lead(HUB_TERM, "it is the configured primary, and nobody else leads", now)
+            case Verdict.FAILED:
+                yield from self._failed(now)
 
     def _yield_to(self, index: int, now: Now) -> Iterator[Effect]:
-        self._passed_over.add(index)
-        line = next(line for line in self.handshake.lines.values() if line.index == index and not line.closing)
-        yield Send(line.link, YouGo(self.term))
-        self._canvass = None
-        self._hold_back(now, patience_s(self.voter.ttl_s))
+        yield from self.candidacy.pass_over(index, now)
         self._move(Cause.YIELDED)
         yield from self._drop_idle()
 
     def _failed(self, now: Now) -> Iterator[Effect]:
-        self._canvass = None
-        own = self.configuration.priority or 0
-        self._hold_back(now, patience_s(self.voter.ttl_s) + own * gather_s(self.voter.ttl_s))
+        self.candidacy.failed(now)
         if self.standing in (Standing.ASKING, Standing.STANDING):
             self._move(Cause.FAILED)
             if self.primary_link is not None:
                 self._move(Cause.FOUND)
         yield from self._drop_idle()
-        yield from self._look_on()
+        yield from self._look_on(now)
 
-    def _elected(self, term: int, cause: str, now: Now) -> Iterator[Effect]:
+    def _lead(self, term: int, cause: str, now: Now) -> Iterator[Effect]:
         """Lead: with a term that voters gave or the policy allows, or as a hub (term 0) that decides nothing."""
-        self._canvass = None
+        self.candidacy.won(now)
         self.role, self.leads = Role.PRIMARY, term
         self.primary_link, self.primary_id, self.primary_url = None, None, None
         self.partition_since = None
-        self._passed_over.clear()
-        self._not_before_s = now.mono_s + patience_s(self.voter.ttl_s)
         self.authority.begin()
         self.dialling.found(now)
         self._move(Cause.ELECTED)
         if term:
             yield from self.voter.follow(self.voter.own_id, term, now, decides=False)
         yield from self._turn(self.voter.own_id, cause, now)
-        yield from self._look_on()
-
-    def _own_term(self) -> int:
-        """The next term that no other instance would take without votes."""
-        count = max(1, len(self._voters))
-        return self.term + 1 + ((self.configuration.priority or 0) - self.term - 1) % count
+        yield from self._look_on(now)
 
     # Following
 
     def _meets_primary(self, line: Line, cause: str, now: Now) -> Iterator[Effect]:
         """Somebody leads: follow it, unless we or whom we follow lead with more right."""
         if self.is_primary:
-            if _rank(line) > self._own_rank:
+            if line.rank > self._own_rank:
                 yield from self._outranked(line, now)
                 yield from self._follow(line, cause, now)
             return
         current = self.handshake.lines.get(self.primary_link) if self.primary_link is not None else None
-        if current is None or current.instance_id == line.instance_id or _rank(line) > _rank(current):
+        if current is None or current.instance_id == line.instance_id or line.rank > current.rank:
             yield from self._follow(line, cause, now)
 
     def _outranked(self, line: Line, now: Now) -> Iterator[Effect]:
@@ -464,11 +398,11 @@ class Leadership:
     def _follow(self, line: Line, cause: str, now: Now) -> Iterator[Effect]:
         before = self.primary_link
         term_before = self.term
-        self._canvass, self.heard_seq = None, None
+        self.candidacy.settled()
+        self.heard_seq = None
         self.primary_link, self.primary_id = line.link, line.instance_id
         self.primary_url = line.stated_url or line.url or self.primary_url
         self.dialling.found(now)
-        self._passed_over.clear()
         self._move(Cause.FOUND)
         leader, term = str(line.instance_id), line.leads or 0
         yield from self.voter.follow(leader, term, now, decides=line.decides)
@@ -494,39 +428,36 @@ class Leadership:
         if term <= self.term:
             return
         yield from self.voter.learn(term)
-        if self.is_primary and not self._canvass:
+        if self.is_primary and not self.candidacy.canvass:
             yield from self._ask(now)
 
-    def _look_on(self) -> Iterator[Effect]:
+    def _look_on(self, now: Now) -> Iterator[Effect]:
         """Dial, if there is somebody to look for."""
-        if self._is_leaving or self.primary_link is not None or (self._canvass and self._canvass.is_cold_start):
+        if (
+            self._is_leaving
+            or self.primary_link is not None
+            or (self.candidacy.canvass and self.candidacy.canvass.is_cold_start)
+        ):
             return
         linked: set[str] = set()
         if self.is_primary:
-            if self.policy is Policy.QUORUM and self.leads and self.leads == self.term:
+            if self.policy is Policy.QUORUM and self.decides_in(now):
                 return
             linked = {line.stated_url for line in self.handshake.lines.values() if line.stated_url}
         yield from self.dialling.look_on(self.primary_url, linked)
 
     # Small things
 
-    def _hold_back(self, now: Now, pause_s: float) -> None:
-        self._not_before_s = max(self._not_before_s, now.mono_s + pause_s)
-
     def _move(self, cause: Cause) -> None:
         """The only place the standing changes."""
         self.standing = TRANSITIONS[self.standing, cause]
 
     def _turn(self, leader: str | None, cause: str, now: Now) -> Iterator[Effect]:
-        self.cause = cause
-        turn = self.history.add(now, self.term, leader, cause)
-        yield Persist(SaveLeadership(turn))
-        yield Note(Level.INFO, f"{leader or 'nobody'} leads in term {self.term}: {cause}", {"term": self.term})
-        yield Emit("sync:leadership-changed", {"leader": leader, "term": self.term, "cause": cause})
+        yield from self.history.turned(self.term, leader, cause, now)
 
     def _is_idle(self, line: Line) -> bool:
         """A link that we dialled and that leads nowhere."""
-        return bool(line.url and not line.closing and not self.is_primary and not self._canvass) and (
+        return bool(line.url and not line.closing and not self.is_primary and not self.candidacy.canvass) and (
             line.link != self.primary_link
         )
 
@@ -540,23 +471,11 @@ class Leadership:
             self.handshake.closes(link)
             yield HangUp(link, GOING_AWAY, reason)
 
-    def _line(self, index: int, *, eligible: bool) -> bool:
-        lines = self.handshake.lines.values()
-        return any(line.index == index and not line.closing and line.is_eligible is eligible for line in lines)
-
     def _index_of(self, url: str | None) -> int | None:
-        return self._voters.index(url) if url in self._voters else None
-
-    @property
-    def _voters(self) -> tuple[str, ...]:
-        return self.configuration.hivemind.peers[:MAX_VOTERS]
+        voters = self.candidacy.voters
+        return voters.index(url) if url in voters else None
 
     @property
     def _own_rank(self) -> tuple[int, int, str]:
         own = self.configuration.priority
         return (self.leads or 0, -(MAX_VOTERS if own is None else own), self.voter.own_id)
-
-
-def _rank(line: Line) -> tuple[int, int, str]:
-    """Who leads with more right: the later term, then the better place. An original peer names no term."""
-    return (-1 if line.leads is None else line.leads, -(MAX_VOTERS if line.index is None else line.index), line.peer)

@@ -75,6 +75,15 @@ class Line:
         """How to name the other end in a log."""
         return self.instance_id or self.url or self.address
 
+    @property
+    def rank(self) -> tuple[int, int, str]:
+        """Of two primaries the greater leads: the later term, then the better place. An original names no term."""
+        return (
+            -1 if self.leads is None else self.leads,
+            -(MAX_VOTERS if self.index is None else self.index),
+            self.peer,
+        )
+
 
 def short_hash(*parts: str) -> str:
     """A hash to compare whether two instances were told the same."""
@@ -172,6 +181,10 @@ class Handshake:
     def of(self, instance_id: str) -> list[Line]:
         """All links of an instance, those among them that we are closing."""
         return [line for line in self.lines.values() if line.instance_id == instance_id]
+
+    def of_voter(self, index: int) -> list[Line]:
+        """The open links of a voter."""
+        return [line for line in self.lines.values() if line.index == index and not line.closing]
 
     def links(self, dialect: Dialect | None = None, but: int | None = None) -> tuple[int, ...]:
         """The links whose other end is known, of one dialect or of both."""

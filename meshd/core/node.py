@@ -120,6 +120,7 @@ class Node:
             case inputs.TtlDue():
                 yield from self._membership.check_ttl(now)
                 yield from self._hang_up_silent(now)
+                yield from self._leadership.check(now)
                 yield from self._succession.check(now)
                 yield from self._upkeep.check(now)
             case inputs.CompactionDue():

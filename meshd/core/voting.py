@@ -8,6 +8,8 @@ Rules (design, section 7; the thesis of Raft's author, 2014, sections 3.4, 3.10,
   it. After a restart it may have, and has forgotten when: the TTL then counts from the start, unless the primary said
   goodbye, is the candidate itself, or is this very instance. A primary that hands over (`transfer`) releases its
   voters.
+- Who remembers no term at all, in a mesh that is past the first, may have lost a database with a vote in it: it votes
+  once it has been here for the TTL.
 - Who leads, or is just awake after a stall, votes for nobody; neither does who was given other `peers`.
 """
 
@@ -28,8 +30,11 @@ HEARS_PRIMARY = "hears-primary"
 AWAKE = "just-awake"
 PEERS_MISMATCH = "peers-mismatch"
 NOT_A_VOTER = "not-a-voter"
+FORGOTTEN = "forgotten"
 STALE_TERM = "stale-term"
 VOTED = "voted-for-another"
+
+MAX_TERM = 2**52  # a peer that names a greater one would leave no room for further terms on the wire
 
 
 @define
@@ -43,9 +48,11 @@ class Voter:
     ballot: Ballot
     heard_s: float = -inf
     awake_s: float = -inf
+    begun_s: float = -inf
 
     def begin(self, now: Now) -> None:
         """The instance starts: somebody may still count on the vote that it does not remember to owe."""
+        self.begun_s = now.mono_s
         if self.ballot.leader not in (None, self.own_id):
             self.heard_s = now.mono_s
 
@@ -62,6 +69,7 @@ class Voter:
             PEERS_MISMATCH: request.peers_hash != self.peers_hash,
             LEADS: leads,
             AWAKE: now.mono_s < self.awake_s,
+            FORGOTTEN: self._may_have_forgotten(request.term, now),
             HEARS_PRIMARY: self.is_bound(now) and self.ballot.leader not in (request.candidate, request.transfer),
             STALE_TERM: request.term < self.ballot.term + request.pre,
             VOTED: not request.pre and request.term == self.ballot.term and voted,
@@ -71,6 +79,10 @@ class Voter:
     def is_bound(self, now: Now) -> bool:
         """Whether a primary may count on this voter."""
         return now.mono_s - self.heard_s < self.ttl_s
+
+    def _may_have_forgotten(self, term: int, now: Now) -> bool:
+        """A database that is new while the mesh is not may follow on one that was lost, with a vote in it."""
+        return self.ballot.term == 0 and term > 1 and now.mono_s - self.begun_s < self.ttl_s
 
     def answer(self, link: int, request: VoteRequest, now: Now, *, leads: bool) -> Iterator[Effect]:
         """Answer a candidate."""
@@ -85,7 +97,7 @@ class Voter:
 
     def learn(self, term: int) -> Iterator[Effect]:
         """Somebody is in a later term: so are we, without a vote in it."""
-        if term > self.ballot.term:
+        if self.ballot.term < term <= MAX_TERM:
             yield from self._save(evolve(self.ballot, term=term, vote=None))
 
     def follow(self, leader: str, term: int, now: Now, *, decides: bool) -> Iterator[Effect]:

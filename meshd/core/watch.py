@@ -8,6 +8,10 @@ Rules:
 - `outbox-filling`: more than 80 % of `outbox.maxChanges` wait for a primary. Cleared below 60 %, so that a queue that
   hovers at the mark is told of once.
 - `partitioned`: no primary for longer than the TTL.
+- `split-brain`: a peer leads while this instance does. Over when one of the two has stepped down, or when the peer is
+  out of sight: nobody here can say any more what it is.
+- `no-quorum`: fewer than a majority of the voters are in touch: no claims are decided, documents go on. The election
+  knows when, and says so.
 """
 
 from __future__ import annotations
@@ -17,7 +21,16 @@ from collections.abc import Iterator
 from attrs import define, field
 
 from meshd.configuration import Configuration
-from meshd.core.alerts import CLOCK_SKEW, DUPLICATE_INSTANCE, OUTBOX_FILLING, PARTITIONED, PEERS_MISMATCH, Alerts
+from meshd.core.alerts import (
+    CLOCK_SKEW,
+    DUPLICATE_INSTANCE,
+    NO_QUORUM,
+    OUTBOX_FILLING,
+    PARTITIONED,
+    PEERS_MISMATCH,
+    SPLIT_BRAIN,
+    Alerts,
+)
 from meshd.core.effects import Effect
 from meshd.core.election import Leadership
 from meshd.core.handshake import CLOCK_SKEW as SKEWED
@@ -64,6 +77,20 @@ class Watch:
             text = f"{peer} was given other hivemind.peers than this instance: they would elect differently"
             yield from self.alerts.raised(PEERS_MISMATCH, peer, text, now)
 
+    def no_quorum(self, is_missing: bool, text: str, now: Now) -> Iterator[Effect]:
+        """Whether the majority of the voters is missing; `text` says who. May be told as often as it is looked at."""
+        if is_missing:
+            yield from self.alerts.raised(NO_QUORUM, "", text, now)
+        else:
+            yield from self.alerts.cleared(NO_QUORUM)
+
+    def split_brain(self, peer: str, is_split: bool, text: str, now: Now) -> Iterator[Effect]:
+        """Whether `peer`, a member, leads while this instance does; `text` says in which terms."""
+        if is_split:
+            yield from self.alerts.raised(SPLIT_BRAIN, peer, text, now)
+        else:
+            yield from self.alerts.cleared(SPLIT_BRAIN, peer)
+
     def check(self, now: Now) -> Iterator[Effect]:
         """Due with the TTL check."""
         ttl_s = self.configuration.hivemind.peer_ttl_ms / 1000
@@ -71,9 +98,10 @@ class Watch:
             if now.mono_s - refused_s > ttl_s:
                 del self._refused_s[code, subject]
                 yield from self.alerts.cleared(code, subject)
-        for peer in self.alerts.subjects(PEERS_MISMATCH):
-            if not self.membership.members[peer].status.is_online:
-                yield from self.alerts.cleared(PEERS_MISMATCH, peer)
+        for code in (PEERS_MISMATCH, SPLIT_BRAIN):
+            for peer in self.alerts.subjects(code):
+                if not self.membership.members[peer].status.is_online:
+                    yield from self.alerts.cleared(code, peer)
         since = self.leadership.partition_since
         if since and now.mono_s - since.mono_s >= ttl_s:
             text = f"no primary since {utc_text(since.utc_ms)}, longer than the TTL of {round(ttl_s * 1000)} ms"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from meshd.core import inputs
-from meshd.core.alerts import Severity
-from meshd.core.effects import Emit
+from meshd.core.alerts import Alerts, Severity
+from meshd.core.effects import Effect, Emit
+from meshd.core.election import Leadership
 from meshd.core.handshake import CLOCK_SKEW, DUPLICATE, NOT_ALLOWED
 from meshd.core.inputs import LinkUp, Received
-from meshd.core.messages import Heartbeat, Identity, Refuse, UtcMs
+from meshd.core.membership import Membership
+from meshd.core.messages import Goodbye, Heartbeat, Identity, Refuse, UtcMs
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
+from meshd.core.watch import Watch
 from meshd.model import Now, Role
 from tests.core.mesh import EPOCH_MS, Disk, Host, Mesh, configuration, three
 
@@ -160,6 +165,48 @@ def test_a_time_without_a_primary_is_told_after_the_ttl() -> None:
     mesh.start(primary)
     mesh.advance(10)
     assert standing(mesh, worker) == []
+
+
+def a_watch() -> Watch:
+    """What a primary watches itself with, beside one peer that is online."""
+    what = configuration("dev-01", role=Role.PRIMARY)
+    membership = Membership("dev-01", what.hivemind.peer_ttl_ms)
+    list(membership.introduced(identity(), NOW))
+    return Watch(what, Alerts(), Leadership(what, Role.PRIMARY), membership)
+
+
+def kinds(effects: Iterable[Effect]) -> list[str]:
+    return [effect.type for effect in effects if isinstance(effect, Emit)]
+
+
+def test_a_missing_majority_is_told_once_and_until_it_is_back() -> None:
+    watch = a_watch()
+    assert kinds(watch.no_quorum(is_missing=False, text="", now=NOW)) == []
+    assert kinds(watch.no_quorum(is_missing=True, text="1 of 3 voters", now=NOW)) == ["alert:raised"]
+    assert kinds(watch.no_quorum(is_missing=True, text="still 1 of 3 voters", now=NOW)) == []
+    (alert,) = watch.alerts.standing.values()
+    assert (alert.code, alert.severity, alert.text) == ("no-quorum", Severity.CRITICAL, "still 1 of 3 voters")
+    assert kinds(watch.check(NOW)) == []
+    assert kinds(watch.no_quorum(is_missing=False, text="", now=NOW)) == ["alert:cleared"]
+    assert watch.alerts.standing == {}
+
+
+def test_a_second_primary_is_told_until_one_steps_down() -> None:
+    watch = a_watch()
+    text = "dev-02 leads in term 7, this instance in term 6"
+    assert kinds(watch.split_brain("dev-02", is_split=True, text=text, now=NOW)) == ["alert:raised"]
+    assert kinds(watch.check(NOW)) == []
+    (alert,) = watch.alerts.standing.values()
+    assert (alert.code, alert.severity, alert.subject) == ("split-brain", Severity.CRITICAL, "dev-02")
+    assert kinds(watch.split_brain("dev-02", is_split=False, text="", now=NOW)) == ["alert:cleared"]
+    assert kinds(watch.split_brain("dev-02", is_split=False, text="", now=NOW)) == []
+
+
+def test_a_second_primary_that_is_out_of_sight_is_no_alert_any_more() -> None:
+    watch = a_watch()
+    list(watch.split_brain("dev-02", is_split=True, text="", now=NOW))
+    list(watch.membership.left(Goodbye("dev-02", UtcMs(EPOCH_MS), boot="b")))
+    assert kinds(watch.check(NOW)) == ["alert:cleared"]
 
 
 def test_the_engine_has_alerts_of_its_own() -> None:
