@@ -28,7 +28,7 @@ Two dialects share the port. An instance speaks the **original** dialect until t
 | `vote_request` | candidate to voters | would you (`pre`), or do you, vote for `candidate` in `term`: `priority`, `peersHash`, `transfer` (the primary that handed over) |
 | `vote` | voter to candidate | `term` (its own), `pre`, `granted`, `reason`, `proposals` (what it has stored, with a vote that is granted) |
 | `you_go` | candidate to a better-placed voter | lead instead of me, in a later term than `term` |
-| `hand_over` | primary to its successor | the primary of `term` no longer decides: be the next |
+| `hand_over` | primary to its successor | the primary of `term` no longer decides: be the next; `chosen` when a person asked for it |
 | `nominate` | who was asked by a person, to the primary | hand over to `instanceId` |
 | `refuse` | either, last | the `code` and `reason` of the close that follows |
 
