@@ -163,7 +163,8 @@ BEATS = {"type": "heartbeat", "instanceId": "dev-02", "timestamp": "2026-03-14T0
             {"type": "vote", "term": 5, "pre": False, "granted": True, "proposals": [PROPOSED]},
         ),
         (YouGo(5), {"type": "you_go", "term": 5}),
-        (HandOver(5), {"type": "hand_over", "term": 5, "chosen": False}),
+        (HandOver(5), {"type": "hand_over", "term": 5}),
+        (HandOver(5, chosen=True), {"type": "hand_over", "term": 5, "chosen": True}),
         (Nominate("dev-03"), {"type": "nominate", "instanceId": "dev-03"}),
         (
             Heartbeat("dev-02", AT, leads=0, authoritative=False, heard=0),
