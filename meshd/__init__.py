@@ -43,6 +43,16 @@ order, and what has to be durable is on disk before anybody hears of it: persist
   that what came as whole documents is not taken for missed changes.
 - The worker starts the exchange, after its queue: the primary's answer then holds both.
 - The values of the configuration are a floor below its reader, so that the core can be given them.
+- A primary counts a voter from the moment at which it sent what the voter says to have heard (`heard`, the `seq` of a
+  presence), instead of an age stated by the voter: a slow network or a sleeping host cannot lengthen that.
+- `role: primary` that finds no other primary leads as a hub without authority until a majority elects it: documents
+  need no majority, claims do. A primary elected in an older term than it knows stands again, and leads on meanwhile.
+- After a restart a voter votes at once for whom it followed last, and for nobody else within the TTL; who remembers no
+  term, in a mesh past its first, votes for nobody within it. So what a primary counts on survives a voter's restart.
+- Terms taken without votes (`priority`, `manual`) are congruent to the index of who takes them: no two instances can
+  decide in one term even when each of two sides leads.
+- A candidate's links serve its followers: `promote` needs no second dial. Of two links between two instances, opened
+  from both sides at once, the one that follows ends one.
 - Every instance listens on its sync port, workers too; health shows a worker's `syncPort` as null, as the
   specification has it.
 - The last 16 MiB of the disk are kept for what peers send: before they are touched, this host's own commands are

@@ -164,6 +164,7 @@ BEATS = {"type": "heartbeat", "instanceId": "dev-02", "timestamp": "2026-03-14T0
         ),
         (YouGo(5), {"type": "you_go", "term": 5}),
         (HandOver(5), {"type": "hand_over", "term": 5}),
+        (HandOver(5, chosen=True), {"type": "hand_over", "term": 5, "chosen": True}),
         (Nominate("dev-03"), {"type": "nominate", "instanceId": "dev-03"}),
         (
             Heartbeat("dev-02", AT, leads=0, authoritative=False, heard=0),
@@ -290,7 +291,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     VoteRequest: st.builds(VoteRequest, COUNTS, NAMES, COUNTS, st.booleans(), TEXTS, maybe(NAMES)),
     Vote: st.builds(Vote, COUNTS, st.booleans(), st.booleans(), TEXTS, several(PROPOSALS)),
     YouGo: st.builds(YouGo, COUNTS),
-    HandOver: st.builds(HandOver, COUNTS),
+    HandOver: st.builds(HandOver, COUNTS, st.booleans()),
     Nominate: st.builds(Nominate, NAMES),
     Refuse: st.builds(Refuse, COUNTS, TEXTS),
 }

@@ -48,7 +48,7 @@ class Leadership:
         if isinstance(outcome, Rejected):
             return refused(self.instance, outcome)
         asked = instance_id or self.instance.configuration.protolab.instance_id
-        return json_response({"instanceId": asked, "changed": outcome.changed}, 202)
+        return json_response({"instanceId": asked}, 202)
 
 
 async def _named_instance() -> str | None:

@@ -28,7 +28,7 @@ Two dialects share the port. An instance speaks the **original** dialect until t
 | `vote_request` | candidate to voters | would you (`pre`), or do you, vote for `candidate` in `term`: `priority`, `peersHash`, `transfer` (the primary that handed over) |
 | `vote` | voter to candidate | `term` (its own), `pre`, `granted`, `reason`, `proposals` (what it has stored, with a vote that is granted) |
 | `you_go` | candidate to a better-placed voter | lead instead of me, in a later term than `term` |
-| `hand_over` | primary to its successor | the primary of `term` no longer decides: be the next |
+| `hand_over` | primary to its successor | the primary of `term` no longer decides: be the next; `chosen` when a person asked for it |
 | `nominate` | who was asked by a person, to the primary | hand over to `instanceId` |
 | `refuse` | either, last | the `code` and `reason` of the close that follows |
 
@@ -38,7 +38,10 @@ too slow, 4409 duplicate instanceId, 4410 superseded by a newer link, 4420 clock
 # The modules
 
 `node` routes an input to the one module that decides about it: `handshake` (who may stay on a link), `membership` (who
-is there), `election` (who leads), `replication` (what the documents are, with `documents` for how they merge, `clock`
+is there), `election` (who leads, with `dialling` for the way to the primary, `candidacy` and `canvass` for a try to be
+elected, `voting` for what binds a voter, `authority` for when a primary may decide, `standing` for the words and the
+transition table, `ballot` for what is on disk, `history` for what was), `succession` (planned hand-over), `explanation`
+(all of that in words), `replication` (what the documents are, with `documents` for how they merge, `clock`
 for their stamps and `originals` for what original peers send), `settings` (what all hosts share, with `settings_schema`
 for what may be shared and `credentials` for what never is). `categories` is a document with the reserved slug
 `@categories`; `events` numbers and keeps what applications are told. `upkeep` puts together what keeps an instance

@@ -38,7 +38,10 @@ class Kind:
 
 @define
 class Candidacy:
-    """The tries of one instance. `index`: its place among the `voters`, None for who is none."""
+    """The tries of one instance. `index`: its place among the `voters`, None for who is none.
+
+    `outcome` says how the last try failed, "" after one that did not.
+    """
 
     voters: tuple[str, ...]
     index: int | None
@@ -47,6 +50,7 @@ class Candidacy:
     policy: Policy
     canvass: Canvass | None = None
     not_before_s: float = -inf
+    outcome: str = ""
     _passed_over: set[int] = field(factory=set)
 
     def ask(self, kind: Kind, now: Now) -> Iterator[Effect]:
@@ -115,6 +119,8 @@ class Candidacy:
 
     def failed(self, now: Now) -> None:
         """Not this time."""
+        if self.canvass:
+            self.outcome = self.canvass.told(self.voters)
         self.canvass = None
         self.hold_back(now, patience_s(self.voter.ttl_s) + (self.index or 0) * gather_s(self.voter.ttl_s))
 
@@ -125,7 +131,7 @@ class Candidacy:
 
     def settled(self) -> None:
         """Somebody leads."""
-        self.canvass = None
+        self.canvass, self.outcome = None, ""
         self._passed_over.clear()
 
     def hold_back(self, now: Now, pause_s: float) -> None:

@@ -12,6 +12,7 @@ Rules (design, section 7):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from attrs import define, field
@@ -76,6 +77,12 @@ class Canvass:
         elif is_over and not (self.is_cold_start and self.hears_primary):
             return Verdict.YIELD if better and self.yields else Verdict.ELECTED
         return Verdict.FAILED if is_over else Verdict.OPEN
+
+    def told(self, voters: Sequence[str]) -> str:
+        """Who did not vote for us, and why."""
+        refused = [f"{voters[index]}: {vote.reason}" for index, vote in sorted(self.votes.items()) if not vote.granted]
+        silent = [f"{voters[index]}: no answer" for index in sorted(self.asked - self.votes.keys())]
+        return f"the last try failed ({', '.join([*refused, *silent])})"
 
     @property
     def hears_primary(self) -> bool:

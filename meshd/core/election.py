@@ -64,6 +64,8 @@ class Leadership:
     primary_url: str | None = None
     heard_seq: int | None = None
     partition_since: Now | None = None
+    is_chosen: bool = False
+    undecided_since_s: float | None = None
     _had_primary: bool = False
     _is_leaving: bool = False
 
@@ -113,7 +115,7 @@ class Leadership:
         """The term in which this instance may decide, None while it may not."""
         if not self.configuration.mesh_enabled:
             return 0
-        if self.leads is None or self.leads != self.term or self.leads == HUB_TERM:
+        if self.leads is None or self.leads != self.term or self.leads == HUB_TERM or self._is_leaving:
             return None
         return self.leads if self.policy is not Policy.QUORUM or self.authority.holds(now) else None
 
@@ -176,20 +178,25 @@ class Leadership:
 
     def check(self, now: Now) -> Iterator[Effect]:
         """Due with the TTL check: a primary that may no longer decide looks for another one."""
+        if not self.is_primary or not self.configuration.mesh_enabled or self.decides_in(now) is not None:
+            self.undecided_since_s = None
+        elif self.undecided_since_s is None:
+            self.undecided_since_s = now.mono_s
         if self.is_primary and self.configuration.mesh_enabled:
             yield from self._look_on(now)
 
-    def take_over(self, transfer: str | None, now: Now) -> Iterator[Effect]:
-        """A primary hands over to us (`transfer`), or a person wants us to lead."""
+    def take_over(self, transfer: str | None, now: Now, *, is_chosen: bool = False) -> Iterator[Effect]:
+        """A primary hands over to us (`transfer`), or a person wants us to lead (`is_chosen`)."""
         if self.is_primary or not self.is_eligible or self._is_leaving:
             return
+        self.is_chosen = is_chosen
         self._move(Cause.TOLD)
         asks_first = transfer is None and self.policy is Policy.QUORUM
         yield from self._ask(now, pre=asks_first, transfer=transfer, yields=False)
 
     def step_down(self, cause: str, now: Now) -> Iterator[Effect]:
         """Give up leading: nobody has to wait for us any more."""
-        self.role, self.leads, self.candidacy.canvass = Role.WORKER, None, None
+        self.role, self.leads, self.is_chosen, self.candidacy.canvass = Role.WORKER, None, False, None
         self.primary_link = self.primary_id = None
         self.partition_since = now
         self.candidacy.hold_back(now, patience_s(self.voter.ttl_s))
@@ -349,6 +356,7 @@ class Leadership:
 
     def _failed(self, now: Now) -> Iterator[Effect]:
         self.candidacy.failed(now)
+        self.is_chosen = self.is_chosen and self.is_primary
         if self.standing in (Standing.ASKING, Standing.STANDING):
             self._move(Cause.FAILED)
             if self.primary_link is not None:
@@ -399,7 +407,7 @@ class Leadership:
         before = self.primary_link
         term_before = self.term
         self.candidacy.settled()
-        self.heard_seq = None
+        self.heard_seq, self.is_chosen = None, False
         self.primary_link, self.primary_id = line.link, line.instance_id
         self.primary_url = line.stated_url or line.url or self.primary_url
         self.dialling.found(now)

@@ -233,9 +233,10 @@ class YouGo:
 
 @frozen
 class HandOver:
-    """From the primary of `term`, which no longer decides: be the next one."""
+    """From the primary of `term`, which no longer decides: be the next one. `chosen`: a person asked for it."""
 
     term: int
+    chosen: bool = False
 
 
 @frozen

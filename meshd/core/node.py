@@ -292,6 +292,7 @@ class Node:
         match message:
             case messages.Promote():
                 yield from self._leadership.promoted(line, message, now)
+                yield from self._upkeep.told_who_leads(self._handshake.lines[line.link], now)
             case messages.VoteRequest():
                 yield from self._leadership.asked(line, message, now)
             case messages.Vote():
@@ -328,6 +329,7 @@ class Node:
         yield from self._upkeep.introduced(identity, now)
         was_primary = self._leadership.is_primary
         yield from self._leadership.introduced(self._handshake.lines[line.link], identity, now)
+        yield from self._upkeep.told_who_leads(self._handshake.lines[line.link], now)
         if is_new and was_primary and self._leadership.is_primary:
             yield from self._welcome(line.link, now)
 

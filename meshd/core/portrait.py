@@ -14,7 +14,7 @@ from meshd.configuration import Configuration
 from meshd.core import messages
 from meshd.core.convergence import Convergence
 from meshd.core.election import Leadership
-from meshd.core.explanation import explain
+from meshd.core.explanation import Explanation
 from meshd.core.handshake import MIN_PROTOCOL, PROTOCOL, Handshake
 from meshd.core.membership import Member, Membership
 from meshd.core.messages import UtcMs
@@ -151,7 +151,7 @@ class Portrait:
             conflicts=tuple(replication.conflicts.kept.values()),
             settings=self.settings.scopes,
             alerts=tuple(self.upkeep.alerts.standing.values()),
-            leadership=explain(self.configuration, leadership, self.membership, self.upkeep.convergence, now),
+            leadership=Explanation(leadership, self.membership, self.upkeep.convergence).view(now),
             compaction=self.upkeep.compaction.view(),
             dropped=dropped,
         )

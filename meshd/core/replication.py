@@ -409,7 +409,7 @@ class Replication:
         self.expired.discard(after.slug)
         self._root_bits ^= documents.root_bits(before) ^ documents.root_bits(after)
         replace = before is not None and (before.life != after.life or after.ended is not None)
-        registers = documents.newer_registers(before, after)
+        registers = documents.taken(after, incoming)
         yield Persist(SaveDocument(after.slug, after.life, after.ended, registers, replace=replace))
         return [*events.of_document(before, after, origin), WriteProject(after)]
 

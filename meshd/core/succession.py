@@ -7,6 +7,7 @@ Rules (design, section 7):
 - When no new primary is heard of soon, the old one stands again.
 - `failback: auto`: once index 0 has been linked and in sync for twice the TTL, the acting primary hands over to it. Not
   again within ten minutes; twice as long each time that leadership came back soon.
+  Whom a person has chosen leads until it is lost or a person chooses another.
 - A primary that drains names its successor in its goodbye. `meshd promote` asks the primary, and without one stands.
 """
 
@@ -22,7 +23,7 @@ from meshd.core.effects import Accepted, Effect, Level, Note, Rejected, Reply, S
 from meshd.core.election import Leadership
 from meshd.core.handshake import Handshake, Line
 from meshd.core.inputs import LeadershipCommand, PromoteInstance
-from meshd.core.membership import Membership
+from meshd.core.membership import Member, Membership
 from meshd.core.messages import HandOver, Nominate
 from meshd.model import Now, Status
 
@@ -60,19 +61,20 @@ class Succession:
     def nominated(self, line: Line, message: Nominate, now: Now) -> Iterator[Effect]:
         """A worker passes on that a person wants another primary."""
         if self.leadership.is_primary and message.instance_id != self.leadership.voter.own_id:
-            refused = yield from self._hand_over_to(message.instance_id, f"{line.peer} asked for it", now)
+            refused = yield from self._hand_over_to(message.instance_id, f"a person asked for it on {line.peer}", now)
             if refused:
                 yield Note(Level.WARNING, f"{line.peer} asks to promote {message.instance_id}: {refused.detail}")
 
     def handed_over(self, line: Line, message: HandOver, now: Now) -> Iterator[Effect]:
         """The primary wants us to be the next one."""
         if line.instance_id == self.leadership.voter.ballot.leader and message.term >= self.leadership.term:
-            yield from self.leadership.take_over(line.instance_id, now)
+            yield from self.leadership.take_over(line.instance_id, now, is_chosen=message.chosen)
 
     def check(self, now: Now) -> Iterator[Effect]:
         """Due with the TTL check: whether index 0 is back to stay."""
         hivemind = self.leadership.configuration.hivemind
-        if hivemind.failback != "auto" or self.leadership.decides_in(now) is None:
+        is_kept = hivemind.failback != "auto" or self.leadership.is_chosen
+        if is_kept or self.leadership.decides_in(now) is None:
             self._stable_since_s = None
             return
         line = next((line for line in self.handshake.lines.values() if line.index == 0 and not line.closing), None)
@@ -92,14 +94,17 @@ class Succession:
             if instance_id == leadership.voter.own_id:
                 return None
             return (yield from self._hand_over_to(instance_id, "a person asked for it", now))
+        if instance_id == leadership.voter.own_id and not leadership.is_eligible:
+            return Rejected("no-successor", f"{instance_id} may not lead: it is no voter, or leaderEligible is false")
         if leadership.primary_link is not None:
-            yield Send(leadership.primary_link, Nominate(instance_id))
-            return None
+            member = self.membership.members.get(instance_id)
+            refused = None if instance_id == leadership.voter.own_id else _refusal(member, instance_id)
+            if not refused:
+                yield Send(leadership.primary_link, Nominate(instance_id))
+            return refused
         if instance_id != leadership.voter.own_id:
             return Rejected("no-successor", f"there is no primary to ask: run it on {instance_id} itself")
-        if not leadership.is_eligible:
-            return Rejected("no-successor", f"{instance_id} may not lead: it is no voter, or leaderEligible is false")
-        yield from leadership.take_over(None, now)
+        yield from leadership.take_over(None, now, is_chosen=True)
         return None
 
     def _step_down(self, now: Now) -> Generator[Effect, None, Rejected | None]:
@@ -110,7 +115,7 @@ class Succession:
         line = self.successor()
         if line is None:
             return Rejected("no-successor", "no voter that may lead is linked and alive")
-        yield from self._hand_over(line, "a person asked for it", now)
+        yield from self._hand_over(line, "a person asked for it", now, is_chosen=True)
         return None
 
     def _hand_over_to(self, instance_id: str, cause: str, now: Now) -> Generator[Effect, None, Rejected | None]:
@@ -119,14 +124,14 @@ class Succession:
             return Rejected("no-successor", f"{instance_id} is not linked to the primary")
         if objection := self._objection(lines[-1]):
             return Rejected("no-successor", f"{instance_id} {objection}")
-        yield from self._hand_over(lines[-1], cause, now)
+        yield from self._hand_over(lines[-1], cause, now, is_chosen=True)
         return None
 
-    def _hand_over(self, line: Line, cause: str, now: Now) -> Iterator[Effect]:
+    def _hand_over(self, line: Line, cause: str, now: Now, *, is_chosen: bool = False) -> Iterator[Effect]:
         term = self.leadership.term
         self._stable_since_s = None
         yield from self.leadership.step_down(f"it hands over to {line.peer}: {cause}", now)
-        yield Send(line.link, HandOver(term))
+        yield Send(line.link, HandOver(term, is_chosen))
 
     def _objection(self, line: Line) -> str | None:
         """Why the other end of a link cannot lead; None when it can."""
@@ -141,3 +146,14 @@ class Succession:
 
     def _is_in_sync(self, line: Line) -> bool:
         return self.convergence.in_sync(str(line.instance_id)) is True
+
+
+def _refusal(member: Member | None, instance_id: str) -> Rejected | None:
+    """What can be said at once of somebody who cannot lead; the primary knows the rest."""
+    if member is None:
+        return Rejected("no-successor", f"there is no {instance_id} in this mesh")
+    if not member.status.is_online:
+        return Rejected("no-successor", f"{instance_id} is {member.status}")
+    if not member.leader_eligible:
+        return Rejected("no-successor", f"{instance_id} may not lead: its leaderEligible is false")
+    return None

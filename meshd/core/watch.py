@@ -4,7 +4,8 @@ Rules:
 
 - `clock-skew` and `duplicate-instance`: a peer was refused for it, or refused us. A clock that is right again clears
   the first as soon as the peer has stayed; both end when nobody tried again for a whole TTL.
-- `peers-mismatch`: an online peer was given other `hivemind.peers` than we were, and would elect another primary.
+- `peers-mismatch`: an online peer was given other `hivemind.peers` than we were, and would elect another primary. Over
+  when it says otherwise, or was started again since: it may have been given others.
 - `outbox-filling`: more than 80 % of `outbox.maxChanges` wait for a primary. Cleared below 60 %, so that a queue that
   hovers at the mark is told of once.
 - `partitioned`: no primary for longer than the TTL.
@@ -55,6 +56,7 @@ class Watch:
     leadership: Leadership
     membership: Membership
     _refused_s: dict[tuple[str, str], float] = field(factory=dict)
+    _mismatched: dict[str, str | None] = field(factory=dict)
 
     def refused(self, close_code: int, subject: str, text: str, now: Now) -> Iterator[Effect]:
         """A peer was refused, or refused us."""
@@ -74,6 +76,7 @@ class Watch:
         if peers_hash is None or peers_hash == own_hash:
             yield from self.alerts.cleared(PEERS_MISMATCH, peer)
         else:
+            self._mismatched[peer] = self.membership.members[peer].boot
             text = f"{peer} was given other hivemind.peers than this instance: they would elect differently"
             yield from self.alerts.raised(PEERS_MISMATCH, peer, text, now)
 
@@ -102,6 +105,9 @@ class Watch:
             for peer in self.alerts.subjects(code):
                 if not self.membership.members[peer].status.is_online:
                     yield from self.alerts.cleared(code, peer)
+        for peer in self.alerts.subjects(PEERS_MISMATCH):
+            if self.membership.members[peer].boot != self._mismatched.get(peer):
+                yield from self.alerts.cleared(PEERS_MISMATCH, peer)
         since = self.leadership.partition_since
         if since and now.mono_s - since.mono_s >= ttl_s:
             text = f"no primary since {utc_text(since.utc_ms)}, longer than the TTL of {round(ttl_s * 1000)} ms"

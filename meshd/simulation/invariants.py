@@ -198,9 +198,7 @@ class TermsGoOn(Invariant):
     def _vote(self, host: Host, ballot: Ballot) -> None:
         assert ballot.vote is not None
         cast = self._votes.setdefault((host.name, ballot.term), ballot.vote)
-        self.require(
-            cast == ballot.vote, f"{host} votes for {cast} and for {ballot.vote} in one term, {ballot.term}"
-        )
+        self.require(cast == ballot.vote, f"{host} votes for {cast} and for {ballot.vote} in one term, {ballot.term}")
 
     def sent(self, host: Host, message: Message) -> None:
         term = getattr(message, "term", 0)

@@ -65,7 +65,9 @@ def simulate(
     if trace and invariant:
         trace(f"{world.now_s:12.4f}  VIOLATION of {invariant}: {text}")
     held = "".join(f"{host.disk.seqs}{len(host.disk.events)}{host.links}" for host in world.hosts)
-    digest = blake2b(f"{world.steps} {world.network.frames} {chance.random()} {held}".encode(), digest_size=8).hexdigest()
+    digest = blake2b(
+        f"{world.steps} {world.network.frames} {chance.random()} {held}".encode(), digest_size=8
+    ).hexdigest()
     counts = (world.steps, world.network.frames, storm.count, world.edits)
     return Result(seed, nodes, hours, invariant, text, world.now_s, *counts, digest)
 

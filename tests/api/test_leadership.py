@@ -164,12 +164,12 @@ async def test_every_kind_of_instance_tells(configuration: Configuration) -> Non
     [({"instanceId": "dev-02"}, "dev-02"), ({"instanceId": None}, None), ({}, None), (None, None)],
 )
 async def test_promote_asks_for_the_instance_that_is_named_or_for_this_one(body: object, named: str | None) -> None:
-    asked = Asked(PRIMARY, LEADING, Accepted("", changed=False))
+    asked = Asked(PRIMARY, LEADING, BEGUN)
     client = create_app(asked.instance()).test_client()
     response = await client.post("/api/leadership/promote", **({} if body is None else {"json": body}))
     assert asked.requests == [PromoteInstance(0, named)]
     assert response.status_code == 202
-    assert await response.get_json() == {"instanceId": named or "dev-01", "changed": False}
+    assert await response.get_json() == {"instanceId": named or "dev-01"}
 
 
 @pytest.mark.parametrize("body", ["dev-02", ["dev-02"], {"instanceId": 2}, {"instanceId": ""}])
@@ -191,7 +191,7 @@ async def test_step_down() -> None:
     response = await create_app(asked.instance()).test_client().post("/api/leadership/step-down")
     assert asked.requests == [StepDown(0)]
     assert response.status_code == 202
-    assert await response.get_json() == {"instanceId": "dev-01", "changed": True}
+    assert await response.get_json() == {"instanceId": "dev-01"}
 
 
 @pytest.mark.parametrize("path", ["promote", "step-down"])

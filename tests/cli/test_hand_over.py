@@ -19,7 +19,7 @@ def mesh(recorded: Recorded, before: dict[str, Any], after: dict[str, Any]) -> N
     recorded.answer("GET", "/api/leadership", before)
     recorded.once_asked("/api/leadership", after)
     for path in (PROMOTE, STEP_DOWN):
-        recorded.answer("POST", path, {"instanceId": "dev-02", "changed": True}, 202)
+        recorded.answer("POST", path, {"instanceId": "dev-02"}, 202)
 
 
 def bodies(recorded: Recorded) -> list[bytes]:
