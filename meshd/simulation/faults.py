@@ -141,7 +141,7 @@ def dial_again(world: World) -> Fault:
     """A host dials somebody without need, whom it may be linked to already."""
     host, other = world.chance.sample(world.hosts, 2)
     if host.node is not None and not host.is_draining:
-        world.at_host(world.now_s, host, world.network.connect, host, other.url)
+        world.network.dial(host, other.url, 0.0)
     yield f"dialled again: {host} to {other}", 0.0
 
 

@@ -21,7 +21,7 @@ class Host:
 
     `life` grows with every start and every end: what was meant for an earlier life does not happen. `has_power` is
     false after a power cut, when nothing answers at all. `ways` are the open links by the node's own numbers.
-    `waiting` are steps whose effects wait for the commit under way, which holds those of `batch`.
+    `dials` holds, by URL, the number of a dial that waits, or 0 for one that is under way. `waiting` are steps whose effects wait for the commit under way, which holds those of `batch`.
     """
 
     configuration: Configuration
@@ -38,6 +38,8 @@ class Host:
     loss: float = 0.0
     links: int = 0
     ways: dict[int, Way] = field(factory=dict)
+    dials: dict[str, int] = field(factory=dict)
+    dialled: int = 0
     alarms: int = 0
     is_committing: bool = False
     records: list[Record] = field(factory=list)

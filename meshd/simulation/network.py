@@ -10,7 +10,8 @@ Rules (as `connections` and the kernel have them):
   other end hears of it when the way there is open.
 - A process that is killed resets its links; a host without power is silent.
 - Who dials waits a round trip. It is refused at once where nothing listens, and gives up after 10 s where nothing
-  answers. Links have numbers that are never used again.
+  answers. A URL is dialled once at a time: asking again moves a dial that waits, and no more. Links have numbers that
+  are never used again.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ PONG_WITHIN_S = 20.0
 DIAL_WITHIN_S = 10.0
 CLOSE_WITHIN_S = 5.0
 OUTBOX_FRAMES = 8192
+UNDER_WAY = 0
 RETRANSMIT_S = 0.2  # TCP's first pause, which doubles
 MAX_LATENCY_S = 0.05  # of a link with which nothing is wrong
 ABNORMAL = 1006
@@ -107,13 +109,19 @@ class Network:
         self.world.at_host(self.world.now_s + min(within_s, CLOSE_WITHIN_S), host, self._close, way, code, reason)
 
     def dial(self, host: Host, url: str, delay_s: float) -> None:
+        if host.dials.get(url) == UNDER_WAY:
+            return
+        host.dialled += 1
+        host.dials[url] = host.dialled
         begin_s = self.world.now_s + delay_s * self.chance.uniform(0.5, 1.0)
-        self.world.at_host(begin_s, host, self.connect, host, url)
+        self.world.at_host(begin_s, host, self._connect, host, url, host.dialled)
 
     # Opening
 
-    def connect(self, host: Host, url: str) -> None:
-        """Begin to dial at this moment."""
+    def _connect(self, host: Host, url: str, number: int) -> None:
+        if host.dials.get(url) != number:
+            return  # asked for again since, and moved
+        host.dials[url] = UNDER_WAY
         other = self.world.by_url.get(url)
         now_s = self.world.now_s
         if other is None or other is host:
@@ -132,6 +140,7 @@ class Network:
         return other.has_power and not is_cut and other.stalled_until_s <= self.world.now_s
 
     def _failed(self, host: Host, url: str, reason: str) -> None:
+        host.dials.pop(url, None)
         self.world.step(host, DialFailed(url, reason))
 
     def _establish(self, host: Host, other: Host, life: int, url: str) -> None:
@@ -182,6 +191,7 @@ class Network:
         if item.__class__ is LinkUp:
             assert isinstance(item, LinkUp)
             back.is_up = True
+            way.receiver.dials.pop(item.url or "", None)
             self.world.step(way.receiver, item)
             self._measure(back)
             self._measure(way)
@@ -237,6 +247,7 @@ class Network:
             else:
                 self._mute(way.back)
         host.ways.clear()
+        host.dials.clear()
 
     def powered_up(self, host: Host) -> None:
         """Whoever still holds a link to an earlier life is told that there is none."""

@@ -281,6 +281,7 @@ class World:
                     case effects.HangUp(link, code, reason):
                         self.network.hang_up(host, link, code, reason)
                     case effects.Dial(url, delay_s):
+                        self.note(host, f"dials {url} within {delay_s} s")
                         self.network.dial(host, url, delay_s)
                     case effects.Alarm(at_s):
                         host.alarms += 1
