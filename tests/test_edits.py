@@ -19,7 +19,7 @@ from meshd.core.messages import Digest, Identity, UtcMs
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
-from meshd.driver import Driver
+from meshd.driver import FILES_EVERY_S, Driver
 from meshd.edits import Edits
 from meshd.model import Json, JsonObject, Now, Role
 from meshd.store import MemoryStore
@@ -65,6 +65,7 @@ class Desk:
     async def put(self, slug: str, **fields: Json) -> None:
         """Somebody writes the document, here or elsewhere in the mesh; its file follows when it may."""
         assert isinstance(await self.driver.submit(PutProject(0, slug, fields)), Accepted)
+        await trio.sleep(FILES_EVERY_S)
         await wait_all_tasks_blocked()
 
     def write(self, slug: str, **fields: Json) -> None:
