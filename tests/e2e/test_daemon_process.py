@@ -170,6 +170,25 @@ async def test_it_can_be_asked_to_leave_while_it_starts(tmp_path: Path) -> None:
         assert "Traceback" not in instance.log
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_can_be_asked_to_leave_before_anything_was_started(number: signal.Signals, tmp_path: Path) -> None:
+    """While it still imports: the kernel keeps the signal for it."""
+    async with ended_after(configured(tmp_path)) as instance:
+        process = await launch(instance)
+
+        async def keeps_signals() -> bool:
+            status = await trio.Path(f"/proc/{process.pid}/status").read_text()
+            blocked = int(status.partition("SigBlk:\t")[2].partition("\n")[0], 16)
+            return bool(blocked & 1 << (number - 1))
+
+        await until(keeps_signals, 20)
+        process.send_signal(number)
+        assert await code(process) == 0
+        (line,) = instance.log.splitlines()
+        assert line.endswith(f" info daemon: {number.name} received before anything was started: nothing to drain")
+        assert not (instance.repo_root / "data").exists()
+
+
 @asynccontextmanager
 async def never_reading(instance: Instance) -> AsyncIterator[None]:
     """A native peer whose socket is never read, with more meant for it than the kernel holds."""
