@@ -360,14 +360,16 @@ async def _serve_api(  # noqa: ASYNC128  the server says when it has started
     await server.serve(create_app(instance), sockets, stop, task_status=task_status)
 
 
-async def _set_aside(data_dir: Path, slug: str, document: JsonObject) -> None:
-    """Keep a document that cannot be taken; a name that was never used before."""
+async def _set_aside(data_dir: Path, slug: str, document: JsonObject) -> str:
+    """Keep a document that cannot be taken, under a name that was never used before."""
     folder = trio.Path(data_dir / "aside")
+    file = folder / f"{slug}.{time.time_ns()}.json"
     try:
         await folder.mkdir(exist_ok=True)
-        await (folder / f"{slug}.{time.time_ns()}.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        await file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     except OSError as error:
         raise StoreError(f"a project.json cannot be set aside in {folder}: {error.strerror}") from error
+    return str(file)
 
 
 def _tell(events: EventStream, event: Emit) -> None:
@@ -383,7 +385,7 @@ def run(loaded: Loaded, *, until_eof: bool = False) -> int:
     configuration = loaded.configuration
     logs.configure(configuration.log.format, configuration.log.level, os.environ)
     for warning in loaded.warnings:
-        _log.warning("%s", warning)
+        _log.warning("%s: %s", warning.place, warning.text)  # the line has its level already
     if early := signal.sigpending() & set(SIGNALS):
         name = signal.Signals(min(early)).name
         _log.info("%s received before anything was started: nothing to drain", name)
