@@ -136,7 +136,7 @@ class Daemon:
         self.samples += 1
         return Capacity()
 
-    async def keep(self, slug: str, document: JsonObject) -> None:
+    async def keep(self, slug: str, document: JsonObject) -> str:
         raise AssertionError((slug, document))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -143,9 +143,10 @@ class Instance:
         now = self.world.clock()
         return Now(now.mono_s, now.utc_ms + self.clock_shift_ms)
 
-    async def keep(self, slug: str, document: JsonObject) -> None:
+    async def keep(self, slug: str, document: JsonObject) -> str:
         await trio.lowlevel.checkpoint()
         self.kept.append((slug, document))
+        return f"/aside/{slug}"
 
     def crash(self) -> None:
         self.store.crash()
