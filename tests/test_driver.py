@@ -43,6 +43,7 @@ from meshd.errors import StoreError
 from meshd.model import Json, JsonObject, Now, Role
 from meshd.store import Entry, MemoryStore, SaveSeen
 from meshd.workspace import Edited, MemoryWorkspace
+from tests.core.mesh import leading
 
 HERE, PRIMARY = "ws://here:4444", "ws://primary:4444"
 EPOCH_MS = 1_800_000_000_000
@@ -153,6 +154,8 @@ def make(role: Role = Role.PRIMARY, *, commit_s: float = 0.0, write_s: float = 0
     store = Disk(told, commit_s=commit_s)
     files = Files(told, store, write_s)
     node = Node(configuration(role), Birth("boot", "1.0"), Stored("store"))
+    if role is Role.PRIMARY:
+        leading(node, clock())
     driver = Driver(node, store, files, clock, told.emit)
     driver.connect(told)
     return Engine(told, store, files, driver)

@@ -29,7 +29,7 @@ async def test_status() -> None:
         "instanceId": "dev-01",
         "enabled": True,
         "role": "primary",
-        "term": 0,
+        "term": 3,
         "isLeader": True,
         "authoritative": True,
         "status": "online",
