@@ -38,7 +38,7 @@ from meshd.core.partition import Partition
 from meshd.core.standing import TRANSITIONS, Cause, Policy, Standing, policy_of
 from meshd.core.stored import Stored
 from meshd.core.voting import Voter
-from meshd.model import JsonObject, Now, Role
+from meshd.model import Dialect, JsonObject, Now, Role
 
 HUB_TERM = 0
 """The term of a primary that was never elected: it passes documents on, and decides nothing."""
@@ -132,9 +132,14 @@ class Leadership:
     @property
     def _stands_at_s(self) -> float:
         """When this worker may stand: never, as far as it is concerned, under `manual` or as a witness."""
-        if not self.is_eligible or self.policy is Policy.MANUAL:
+        if not self.is_eligible or self.policy is Policy.MANUAL or self._follows_original:
             return inf
         return max(self.voter.heard_s + self.voter.ttl_s, self.candidacy.not_before_s, self.voter.awake_s)
+
+    @property
+    def _follows_original(self) -> bool:
+        """An original primary names no term, and leads for as long as the link to it holds."""
+        return self.primary_link is not None and self.handshake.lines[self.primary_link].dialect is Dialect.ORIGINAL
 
     @property
     def _wants_election(self) -> bool:
@@ -252,7 +257,8 @@ class Leadership:
 
     def heard(self, link: int, now: Now) -> None:
         """Any frame from a link."""
-        if link == self.primary_link and self.handshake.lines[link].decides:
+        line = self.handshake.lines[link]
+        if link == self.primary_link and line.decides and line.instance_id == self.voter.ballot.leader:
             self.voter.heard_s = now.mono_s
 
     def taken_in(self, now: Now) -> Partition | None:

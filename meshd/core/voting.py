@@ -8,6 +8,8 @@ Rules (design, section 7; the thesis of Raft's author, 2014, sections 3.4, 3.10,
   it. After a restart it may have, and has forgotten when: the TTL then counts from the start, unless the primary said
   goodbye, is the candidate itself, or is this very instance. A primary that hands over (`transfer`) releases its
   voters.
+- Whoever was elected in our term or a later one takes the place of whom we were bound to: a majority was not. A hub
+  that was never elected, or in an older term, binds nobody.
 - Who remembers no term at all, in a mesh that is past the first, may have lost a database with a vote in it: it votes
   once it has been here for the TTL.
 - Who leads, or is just awake after a stall, votes for nobody; neither does who was given other `peers`.
@@ -101,12 +103,13 @@ class Voter:
             yield from self._save(evolve(self.ballot, term=term, vote=None))
 
     def follow(self, leader: str, term: int, now: Now, *, decides: bool) -> Iterator[Effect]:
-        """`leader` may count on us from here on."""
+        """`leader`, elected in `term`, may count on us from here on; not one of an older term: another may already."""
+        if term == 0 or term < self.ballot.term:
+            return
         if decides or self.ballot.leader != leader:
             self.heard_s = now.mono_s
-        newer = term > self.ballot.term
-        ballot = Ballot(max(term, self.ballot.term), None if newer else self.ballot.vote, leader)
-        yield from self._save(ballot)
+        vote = self.ballot.vote if term == self.ballot.term else None
+        yield from self._save(Ballot(term, vote, leader))
 
     def release(self) -> Iterator[Effect]:
         """Whom we followed, or we ourselves, no longer count on us."""
