@@ -53,6 +53,9 @@ class Candidacy:
     outcome: str = ""
     _passed_over: set[int] = field(factory=set)
 
+    def index_of(self, url: str | None) -> int | None:
+        return self.voters.index(url) if url in self.voters else None
+
     def ask(self, kind: Kind, now: Now) -> Iterator[Effect]:
         """Begin a try."""
         canvass = self.canvass = self._canvass(kind, now)

@@ -30,8 +30,8 @@ from meshd.core.authority import Authority
 from meshd.core.candidacy import Candidacy, Kind
 from meshd.core.canvass import Verdict, patience_s
 from meshd.core.dialling import Dialling
-from meshd.core.effects import Effect, Emit, HangUp, Level, Note
-from meshd.core.handshake import GOING_AWAY, MAX_VOTERS, Handshake, Line
+from meshd.core.effects import Effect, Emit, Level, Note
+from meshd.core.handshake import MAX_VOTERS, Handshake, Line
 from meshd.core.history import History
 from meshd.core.messages import Goodbye, Heartbeat, Identity, Promote, Vote, VoteRequest
 from meshd.core.partition import Partition
@@ -67,6 +67,7 @@ class Leadership:
     is_chosen: bool = False
     undecided_since_s: float | None = None
     _had_primary: bool = False
+    _is_taken_in: bool = False
     _is_leaving: bool = False
 
     @classmethod
@@ -143,8 +144,9 @@ class Leadership:
 
     @property
     def _wants_election(self) -> bool:
-        """A primary that was not elected in the newest term it knows."""
-        return self.is_primary and (self.leads != self.term or self.leads == HUB_TERM) and self.voter.is_voter
+        """A primary that was not elected in the newest term it knows, or that lost the majority which elected it."""
+        is_elected = self.leads == self.term and self.leads != HUB_TERM and self.undecided_since_s is None
+        return self.is_primary and self.voter.is_voter and not is_elected
 
     # The instance's own life
 
@@ -213,7 +215,7 @@ class Leadership:
 
     def dial_failed(self, url: str, now: Now) -> Iterator[Effect]:
         """Nobody answered at `url`."""
-        yield from self._silent(self._index_of(url), now)
+        yield from self._silent(self.candidacy.index_of(url), now)
         self.dialling.done_with(url)
         yield from self._look_on(now)
 
@@ -222,7 +224,7 @@ class Leadership:
         if line.link == self.primary_link:
             yield from self._lost(f"the link to {line.peer} closed", now)
         self.dialling.done_with(link=line.link)
-        index = line.index if line.instance_id else self._index_of(line.url)
+        index = line.index if line.instance_id else self.candidacy.index_of(line.url)
         if not any(other.index == index for other in self.handshake.lines.values() if other.instance_id):
             yield from self._silent(index, now)
         yield from self._look_on(now)
@@ -246,7 +248,7 @@ class Leadership:
         elif self._wants_election and line.index is not None:
             yield from self._ask(now)
         if self._is_idle(self.handshake.lines[line.link]):
-            yield from self._hang_up(line.link, "looking for the primary")
+            yield from self.handshake.hang_up(line.link, "looking for the primary")
         yield from self._look_on(now)
 
     def promoted(self, line: Line, promote: Promote, now: Now) -> Iterator[Effect]:
@@ -260,6 +262,18 @@ class Leadership:
         line = self.handshake.lines[link]
         if link == self.primary_link and line.decides and line.instance_id == self.voter.ballot.leader:
             self.voter.heard_s = now.mono_s
+
+    def heard_presence(self, line: Line, seq: int, now: Now) -> bool:
+        """The primary's presence; True for the first one. It counts on us when we say that we heard it.
+
+        We say so of the first one, and later only while the primary may decide: a hub that has lost its majority
+        must not keep us from electing another.
+        """
+        is_first, self._is_taken_in = not self._is_taken_in, True
+        is_ours = line.instance_id == self.voter.ballot.leader and line.leads == self.term
+        if is_ours and (is_first or line.decides):
+            self.heard_seq, self.voter.heard_s = seq, now.mono_s
+        return is_first
 
     def taken_in(self, now: Now) -> Partition | None:
         """The primary that we follow counts on us, too: the partition that ends with it."""
@@ -413,7 +427,7 @@ class Leadership:
         before = self.primary_link
         term_before = self.term
         self.candidacy.settled()
-        self.heard_seq, self.is_chosen = None, False
+        self.heard_seq, self.is_chosen, self._is_taken_in = None, False, False
         self.primary_link, self.primary_id = line.link, line.instance_id
         self.primary_url = line.stated_url or line.url or self.primary_url
         self.dialling.found(now)
@@ -423,10 +437,10 @@ class Leadership:
         if self.history.leader != leader or (line.leads or 0) > term_before:
             yield from self._turn(leader, cause, now)
         if before is not None and before != line.link:
-            yield from self._hang_up(before, f"following {leader}")
+            yield from self.handshake.hang_up(before, f"following {leader}")
         for other in self.handshake.of(leader):
             if other.link not in (line.link, before):
-                yield from self._hang_up(other.link, "one link is enough")
+                yield from self.handshake.hang_up(other.link, "one link is enough")
         yield from self._drop_idle()
 
     def _lost(self, cause: str, now: Now) -> Iterator[Effect]:
@@ -478,16 +492,7 @@ class Leadership:
     def _drop_idle(self) -> Iterator[Effect]:
         for line in list(self.handshake.lines.values()):
             if line.instance_id and self._is_idle(line):
-                yield from self._hang_up(line.link, "looking for the primary")
-
-    def _hang_up(self, link: int, reason: str) -> Iterator[Effect]:
-        if (line := self.handshake.lines.get(link)) and not line.closing:
-            self.handshake.closes(link)
-            yield HangUp(link, GOING_AWAY, reason)
-
-    def _index_of(self, url: str | None) -> int | None:
-        voters = self.candidacy.voters
-        return voters.index(url) if url in voters else None
+                yield from self.handshake.hang_up(line.link, "looking for the primary")
 
     @property
     def _own_rank(self) -> tuple[int, int, str]:

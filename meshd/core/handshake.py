@@ -15,11 +15,13 @@ Rules (wire, "Native additions" and close codes; design, section 6):
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2b
 
 from attrs import define, evolve, field, frozen
 
 from meshd.configuration import Configuration
+from meshd.core.effects import HangUp
 from meshd.core.messages import Identity
 from meshd.model import Dialect, Now, Role
 
@@ -108,6 +110,12 @@ class Handshake:
         """We are hanging up: nothing more is heard on this link."""
         if line := self.lines.get(link):
             self.lines[link] = evolve(line, closing=True)
+
+    def hang_up(self, link: int, reason: str) -> Iterator[HangUp]:
+        """End a link that is no longer needed; one that we are closing already is left alone."""
+        if (line := self.lines.get(link)) and not line.closing:
+            self.closes(link)
+            yield HangUp(link, GOING_AWAY, reason)
 
     def judge(self, line: Line, identity: Identity, now: Now, *, is_online: bool = True) -> Refusal | None:
         """Whether this peer may stay on this link: None when it may. `is_online`: a peer of this name is."""

@@ -407,8 +407,7 @@ class Node:
         if line.link != self._leadership.primary_link:
             self._dropped["presence-of-no-primary"] += 1
             return
-        is_first = self._leadership.heard_seq is None
-        self._leadership.heard_seq = presence.seq
+        is_first = self._leadership.heard_presence(line, presence.seq, now)
         yield from self._recovered(now)
         if is_first:  # it counts on us once we say so
             yield Send(line.link, self._portrait.heartbeat(self._status, now))
