@@ -9,8 +9,9 @@ Rules (design, section 2, "The seam"):
 - When only the disk's reserve is left, a command of this host is refused before it is stepped. What peers send goes
   on; when the disk has no room for that either, the process ends: nothing is acknowledged that is not on disk.
 - One alarm is set at a time. It is due by the node's clock, which goes on while the host sleeps; trio's stands still.
-- Workspace files follow last, one write for each document, however often it changed meanwhile. What then stands in a
-  file is persisted with the next commit, so a later document is never on disk without it.
+- Workspace files follow last, one write for each document, however often it changed meanwhile; while changes keep
+  coming, ten times a second. What then stands in a file is persisted with the next commit, so a later document is never
+  on disk without it.
 
     put -> inbox -> step -> outcomes -> commit -> send, dial, hang up, emit, note, reply -> workspace
 """
@@ -41,6 +42,7 @@ INBOX = 256  # inputs waiting for their step: enough to ride out a commit; when 
 OUTCOMES = 256  # steps waiting for a commit: bounds what one group commit has to hold
 BATCH = 256  # steps in one group commit
 LOOK_AGAIN_S = 10.0  # how late an alarm may be after the host slept
+FILES_EVERY_S = 0.1  # commits wait while files are written: soon enough for eyes, and a small part of the time
 
 _log = logging.getLogger("meshd.mesh")
 
@@ -92,6 +94,8 @@ class Driver:
         self._seen: list[SaveSeen] = []
         self._alarm_at_s = math.inf
         self._alarm_set = trio.Event()
+        self._behind: dict[str, Document] = {}  # committed, and not in their files yet
+        self._files_due_s = -math.inf
 
     def connect(self, links: Links) -> None:
         """Give the driver its links; before `run`."""
@@ -167,19 +171,27 @@ class Driver:
 
     async def _perform(self) -> NoReturn:
         while True:
-            batch = [await self._performed.receive()]
-            while len(batch) < BATCH:
-                try:
-                    batch.append(self._performed.receive_nowait())
-                except trio.WouldBlock:
-                    break
-            await self._commit(batch)
+            batch = await self._gathered()
+            if batch:
+                await self._commit(batch)
             for outcome in batch:
                 for effect in outcome.effects:
                     self._do(effect)
                 if outcome.done is not None:
                     outcome.done.set()
             await self._write_files(batch)
+
+    async def _gathered(self) -> list[_Outcome]:
+        """The steps that wait; none when files are due before one comes."""
+        batch: list[_Outcome] = []
+        with trio.move_on_at(self._files_due_s if self._behind else math.inf):
+            batch.append(await self._performed.receive())
+        while 0 < len(batch) < BATCH:
+            try:
+                batch.append(self._performed.receive_nowait())
+            except trio.WouldBlock:
+                break
+        return batch
 
     async def _commit(self, batch: Sequence[_Outcome]) -> None:
         asked = [
@@ -216,15 +228,17 @@ class Driver:
                 pass  # done before and after, for the whole batch
 
     async def _write_files(self, batch: Sequence[_Outcome]) -> None:
-        latest: dict[str, Document] = {}
         for outcome in batch:
             for effect in outcome.effects:
                 if isinstance(effect, effects.WriteProject):
-                    latest[effect.document.slug] = effect.document
+                    self._behind[effect.document.slug] = effect.document
         is_awaited = any(outcome.settled is not None for outcome in batch)
-        if latest or is_awaited:
-            written = await self._workspace.write(latest.values())
+        if is_awaited or (self._behind and trio.current_time() >= self._files_due_s):
+            documents, self._behind = self._behind, {}
+            written = await self._workspace.write(documents.values())
             self._seen += [SaveSeen(slug, document) for slug, document in written.items()]
+            if documents:
+                self._files_due_s = trio.current_time() + FILES_EVERY_S
         if is_awaited:
             await self._commit([])
         for outcome in batch:

@@ -255,6 +255,39 @@ def test_an_unknown_key_warns_and_never_fails(
     assert warning.found.startswith("unknown key")
 
 
+def test_a_workspace_that_is_not_there_warns_with_its_path(read: Read, tmp_path: Path) -> None:
+    (warning,) = read("repoRoot: ../nowhere\n").warnings
+    assert (warning.line, warning.column, warning.key, warning.fatal) == (1, 11, "repoRoot", False)
+    assert str(tmp_path.parent / "nowhere") in warning.found
+    assert not (tmp_path.parent / "nowhere").exists()
+    (tmp_path / "file").touch()
+    (warning,) = read("name: x\n", MESHD_REPO_ROOT="file").warnings
+    assert (warning.file, warning.found) == ("MESHD_REPO_ROOT", f"found no folder {tmp_path}/file")
+
+
+def test_shared_settings_that_will_not_be_shared_warn_and_are_left_out(read: Read) -> None:
+    text = "sharedSettings:\n  maxRetries: 3\n  maxTurns: no\n  workflow: {token: hush}\n  foo: 1\n"
+    loaded = read(text)
+    assert [(w.line, w.column, w.key, w.fatal) for w in loaded.warnings] == [
+        (3, 13, "sharedSettings.maxTurns", False),
+        (4, 13, "sharedSettings.workflow.token", False),
+        (5, 8, "sharedSettings.foo", False),
+    ]
+    assert "maxTurns must be a whole number from 1 to 100000" in str(loaded.warnings[0])
+    assert "workflow.token: its name is that of a credential" in str(loaded.warnings[1])
+    assert not any("hush" in str(warning) for warning in loaded.warnings)
+    assert loaded.configuration.shared_settings == {"maxRetries": 3}
+
+
+def test_shared_settings_that_are_too_many_are_left_out_as_a_whole(read: Read) -> None:
+    text = f"sharedSettings:\n  baseBranch: {'x' * 40_000}\n  branchPrefix: {'y' * 40_000}\n"
+    loaded = read(text)
+    (warning,) = loaded.warnings
+    assert (warning.line, warning.key) == (2, "sharedSettings")
+    assert "may have 65536 bytes" in warning.allowed
+    assert loaded.configuration.shared_settings == {}
+
+
 def test_an_unknown_section_is_kept_as_it_is(read: Read) -> None:
     assert read("zzz: {a: [1]}\n").configuration.foreign == {"zzz": {"a": [1]}}
 

@@ -38,11 +38,12 @@ from meshd.core.messages import Changes, Goodbye, Identity, UtcMs
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
-from meshd.driver import BATCH, INBOX, LOOK_AGAIN_S, OUTCOMES, Driver
+from meshd.driver import BATCH, FILES_EVERY_S, INBOX, LOOK_AGAIN_S, OUTCOMES, Driver
 from meshd.errors import StoreError
 from meshd.model import Json, JsonObject, Now, Role
 from meshd.store import Entry, MemoryStore, SaveSeen
 from meshd.workspace import Edited, MemoryWorkspace
+from tests.core.mesh import leading
 
 HERE, PRIMARY = "ws://here:4444", "ws://primary:4444"
 EPOCH_MS = 1_800_000_000_000
@@ -153,6 +154,8 @@ def make(role: Role = Role.PRIMARY, *, commit_s: float = 0.0, write_s: float = 0
     store = Disk(told, commit_s=commit_s)
     files = Files(told, store, write_s)
     node = Node(configuration(role), Birth("boot", "1.0"), Stored("store"))
+    if role is Role.PRIMARY:
+        leading(node, clock())
     driver = Driver(node, store, files, clock, told.emit)
     driver.connect(told)
     return Engine(told, store, files, driver)
@@ -547,6 +550,18 @@ async def test_many_changes_of_a_document_are_one_write(autojump_clock: MockCloc
         document = run.driver.snapshot().documents["alpha"]
         assert (await run.store.load()).documents["alpha"].digest == document.digest
         assert json.loads(run.files.text("alpha") or "") == document.json("/here")
+
+
+async def test_files_hold_no_commit_up_while_changes_keep_coming(autojump_clock: MockClock) -> None:
+    """They follow ten times a second; the last change is in its file without another one coming."""
+    async with engine(commit_s=0.01, write_s=0.01) as run:
+        for number in range(100):
+            await run.put("alpha", {"title": f"{number}"})
+        assert run.told.count("commit") >= 100
+        assert 5 <= run.told.count("write alpha") <= 15
+        await trio.sleep(FILES_EVERY_S)
+        await wait_all_tasks_blocked()
+        assert '"99"' in (run.files.text("alpha") or "")
 
 
 async def test_showing_waits_for_the_file_that_is_being_written(autojump_clock: MockClock) -> None:

@@ -218,7 +218,9 @@ async def test_a_full_disk_refuses_the_commit_whole_and_recovers(tmp_path: Path)
 
 async def test_a_data_dir_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"file/data cannot be used: .*Not a directory"):
+    with pytest.raises(
+        StoreError, match=r"file/data cannot be used as dataDir: Not a directory; it or a folder above it is a file"
+    ):
         await SqliteStore.open(tmp_path / "file" / "data", "new-id")
 
 
@@ -285,7 +287,9 @@ async def test_a_read_only_disk_is_one_clear_error(small_disk: Path, is_new: boo
     if not is_new:
         await write_much(small_disk)
     await trio.run_process(["mount", "-o", "remount,ro", small_disk])
-    with pytest.raises(StoreError, match=rf"{small_disk} cannot be used: .*Read-only file system"):
+    with pytest.raises(
+        StoreError, match=rf"{small_disk} cannot be used as dataDir: Read-only file system; mount it writable"
+    ):
         await SqliteStore.open(small_disk, "new-id")
 
 

@@ -52,7 +52,7 @@ def status_rows(instance: Mapping[str, Any], health: Mapping[str, Any]) -> list[
         ("connected", shown(instance["connected"])),
         ("peers online", f"{instance.get('onlineCount', 0)} of {instance.get('peerCount', 0)}"),
         ("changes queued", shown(instance.get("queuedChanges"))),
-        ("documents", shown(instance.get("root"))),
+        ("root digest", shown(instance.get("root"))),
     ]
     if instance.get("partitionSince"):
         rows.append(("no primary since", shown(instance["partitionSince"])))

@@ -40,17 +40,24 @@ class Dialling:
         """Dial the next one, unless a dial is under way. Who is `linked` is not dialled."""
         if self.awaited:
             return
-        pause_s = 0.0
-        if not self._to_try:
+        pause_s, url = 0.0, self._next(linked)
+        if url is None:
             pause_s, self._pause_s = self._pause_s, min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, self._pause_s * 2))
             known = [last_known] if last_known else []
             self._to_try, self._tried = list(dict.fromkeys([*known, *self.peers])), set()
-        while self._to_try and not self.awaited:
+            url = self._next(linked)
+        if url is not None:
+            self._tried.add(url)
+            self.awaited = url
+            yield Dial(url, pause_s)
+
+    def _next(self, linked: Collection[str]) -> str | None:
+        """The next of this round."""
+        while self._to_try:
             url = self._to_try.pop(0)
             if url != self.own_url and url not in linked:
-                self._tried.add(url)
-                self.awaited = url
-                yield Dial(url, pause_s)
+                return url
+        return None
 
     def linked(self, link: int, url: str) -> None:
         """A dial became a link; its identity decides what is next."""

@@ -165,7 +165,7 @@ class Node:
             yield from self._follow(follows, now)
         if follows is not None or leads is not None:
             yield from self._share_file(now)
-            others = self._handshake.links(but=follows)
+            others = self._handshake.links(but=follows if led is None else None)
             yield Broadcast(others, self._portrait.promote(now) if leads else self._portrait.identity(now))
         if leads is not None:
             for link in self._handshake.links():

@@ -180,8 +180,7 @@ class Replication:
             return None
         revision = self.revision(command.slug)
         if not _matches(command.if_match, revision):
-            expected = command.if_match or "no such project"
-            return Rejected("revision-mismatch", f"{command.slug} is at {revision or 'no revision'}, not {expected}")
+            return Rejected("revision-mismatch", _mismatch(command.slug, command.if_match, revision))
         if current is None and (not isinstance(command, PutProject) or command.base is not None):
             return Rejected("not-found", f"there is no project {command.slug}")
         return None
@@ -434,6 +433,15 @@ def _matches(if_match: str | None, revision: str) -> bool:
         case "*":
             return revision != ""
     return if_match == revision
+
+
+def _mismatch(slug: str, if_match: str | None, revision: str) -> str:
+    """How a document stands that was to be written on a condition, and what its writer can do."""
+    if not revision:
+        return f"there is no {slug}: If-None-Match: * creates it"
+    if not if_match:
+        return f"{slug} exists already, at revision {revision}: to change it, GET it and send If-Match with that"
+    return f"{slug} is at revision {revision}, not {if_match}: GET it, make the change again, send If-Match with that"
 
 
 def _stamps(document: Document) -> Iterator[Stamp]:

@@ -103,7 +103,8 @@ class Watch:
                 yield from self.alerts.cleared(code, subject)
         for code in (PEERS_MISMATCH, SPLIT_BRAIN):
             for peer in self.alerts.subjects(code):
-                if not self.membership.members[peer].status.is_online:
+                is_over = code == SPLIT_BRAIN and not self.leadership.is_primary
+                if is_over or not self.membership.members[peer].status.is_online:
                     yield from self.alerts.cleared(code, peer)
         for peer in self.alerts.subjects(PEERS_MISMATCH):
             if self.membership.members[peer].boot != self._mismatched.get(peer):

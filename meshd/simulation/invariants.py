@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attrs import define, field
+from attrs import define, evolve, field
 
+from meshd.configuration import Hivemind
 from meshd.core import effects, messages
 from meshd.core.ballot import Ballot
 from meshd.core.documents import Document, merge
@@ -55,11 +56,14 @@ def authority(node: Node, now: Now) -> int | None:
 
 @define(eq=False)
 class OneDecides(Invariant):
-    """At most one instance decides in a term; where voters elect, at most one decides at any moment."""
+    """At most one instance decides in a term; where voters elect, at most one decides at any moment.
+
+    Among instances of one mind: who was given other peers or times is told so by an alert, and no rule can bind it.
+    """
 
     name = "I1"
     clock: Callable[[Host], Now]
-    _deciders: dict[int, Host] = field(factory=dict)
+    _deciders: dict[tuple[Hivemind, int], Host] = field(factory=dict)
     _decides: dict[Host, int] = field(factory=dict)
 
     def stepped(self, host: Host, now: Now) -> None:
@@ -71,12 +75,14 @@ class OneDecides(Invariant):
             self._begins(host, term)
 
     def _begins(self, host: Host, term: int) -> None:
-        decider = self._deciders.setdefault(term, host)
+        rules = evolve(host.configuration.hivemind, leader_eligible=True)
+        decider = self._deciders.setdefault((rules, term), host)
         self.require(decider is host, f"{decider} and {host} decide in term {term}")
         assert host.node is not None
         if host.node._leadership.policy is Policy.QUORUM:
             for other in self._decides:
-                if other is not host and other.node is not None:
+                is_of_one_mind = evolve(other.configuration.hivemind, leader_eligible=True) == rules
+                if other is not host and other.node is not None and is_of_one_mind:
                     theirs = authority(other.node, self.clock(other))
                     self.require(theirs is None, f"{host} decides in term {term} while {other} still does in {theirs}")
         self._decides[host] = term
@@ -130,7 +136,8 @@ class Converged(Invariant):
             statuses = {member.instance_id: member.status for member in snapshot.members}
             expected = dict.fromkeys(names - {host.name}, Status.ALIVE)
             self.require(statuses == expected, f"{host} sees {statuses}")
-            self.require(dict(snapshot.documents) == host.disk.documents, f"the disk of {host} holds something else")
+            is_kept = host.is_committing or dict(snapshot.documents) == host.disk.documents
+            self.require(is_kept, f"the disk of {host} holds something else")
             self.require(
                 snapshot.settings.shared == first.settings.shared, f"the settings of {first_host} and {host} differ"
             )

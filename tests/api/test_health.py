@@ -112,7 +112,7 @@ async def test_detailed_of_a_primary() -> None:
             "compactionDiagnostics": {"alertCount": 0, "alerts": [], "lastCompaction": None, "totalSizeBytes": 0},
             "enabled": True,
             "instanceId": "dev-01",
-            "term": 0,
+            "term": 3,
             "primaryId": "dev-01",
             "authoritative": True,
         },

@@ -108,6 +108,7 @@ def test_status_in_words(daemon: Recorded) -> None:
     assert told["memory"] == "55 MiB"
     assert told["primary"] == "dev-01 (ws://100.64.0.1:4444)"
     assert told["connected"] == "yes"
+    assert told["root digest"] == STATUS["root"]
     assert told["peers online"] == "1 of 2"
     assert told["term"] == "3"
     assert "no primary since" not in told

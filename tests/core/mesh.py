@@ -2,6 +2,7 @@
 
 - A frame waits in its pipe until `settle` or `advance` lets it arrive; a pipe keeps the order of its frames. `choose`
   says which pipe goes on when several could.
+- A host has at most one dial under way to a URL, as with the real connections.
 - A disk takes what its node asked to persist, at once. `power_cut` ends a step before or after that, before anything
   was sent. A crash loses what was on the way.
 - Every answer of every node is checked: what has to be durable stands before whatever tells of it.
@@ -268,7 +269,8 @@ class Mesh:
         self.cut.discard(frozenset((one.name, other.name)))
 
     def swallow(self, host: Host) -> None:
-        """The host falls silent: its links stay open, nothing arrives on them."""
+        """The host falls silent: its links stay open, nothing arrives on them, and no new one comes up."""
+        self.cut |= {frozenset((host.name, other.name)) for other in self.hosts.values() if other is not host}
         for pipe in host.pipes.values():
             pipe.swallows = True
 
@@ -338,14 +340,14 @@ class Mesh:
                 self._send(host, (link,), message)
             case effects.Broadcast(links, message):
                 self._send(host, links, message)
-            case effects.Dial(url, delay_s):
-                host.dialled.append((self.mono_s + delay_s, url))
+            case effects.Dial(url, delay_s):  # who asks again moves the time of the dial that waits
+                self._forget(host, url)
                 self._later(host, url, delay_s)
             case effects.HangUp(link, code, reason):
                 if (pipe := host.pipes.get(link)) and pipe.closing is None:
                     pipe.closing = (code, reason)
             case effects.Alarm(at_s):
-                self._due = [due for due in self._due if due.host is not host or due.what != "alarm"]
+                self._forget(host, "alarm")
                 self._at(max(at_s, self.mono_s), host, "alarm")
             case effects.Emit():
                 host.told.append(effect)
@@ -390,6 +392,7 @@ class Mesh:
                 self._dial(host, url)
 
     def _dial(self, host: Host, url: str) -> None:
+        host.dialled.append((self.mono_s, url))
         other = next((other for other in self.hosts.values() if url_of(other.name) == url), None)
         parted = other is not None and frozenset((host.name, other.name)) in self.cut
         if other is None or other.node is None or parted:
@@ -406,6 +409,9 @@ class Mesh:
 
     def _every(self, host: Host, what: str, interval_s: float) -> None:
         self._later(host, what, 0.0, interval_s)
+
+    def _forget(self, host: Host, what: str) -> None:
+        self._due = [due for due in self._due if due.host is not host or due.what != what]
 
     def _later(self, host: Host, what: str, delay_s: float, every_s: float = 0.0) -> None:
         self._at(self.mono_s + delay_s, host, what, every_s)
@@ -425,6 +431,35 @@ def three(*, max_changes: int = 100_000, tombstone_retention_ms: int = 604_800_0
         mesh.start(host)
     mesh.advance(1)
     return mesh, primary, workers[0], workers[1]
+
+
+def lead(node: Node, now: Now) -> list[Effect]:
+    """Start the configured primary of a mesh in which nobody answers, so that it leads; under `quorum` as a hub."""
+    answer = all_of_it = node.step(inputs.Started(), now)
+    while node.snapshot(now).role is not Role.PRIMARY:
+        urls = [effect.url for effect in answer if isinstance(effect, effects.Dial)]
+        assert urls, "it waits for nobody, and does not lead"
+        answer = [effect for url in urls for effect in node.step(inputs.DialFailed(url, "refused"), now)]
+        all_of_it = [*all_of_it, *answer]
+    return all_of_it
+
+
+def leading(node: Node, now: Now) -> Node:
+    """The node itself, once it leads."""
+    lead(node, now)
+    return node
+
+
+def granted(node: Node, answer: Sequence[Effect], now: Now) -> list[Effect]:
+    """Whoever `node` asks for a vote gives it; returns what followed from that."""
+    followed: list[Effect] = []
+    asked = [(effect.link, effect.message) for effect in answer if isinstance(effect, effects.Send)]
+    for link, message in asked:
+        if isinstance(message, messages.VoteRequest):
+            term = message.term - message.pre
+            step = node.step(inputs.Received(link, messages.Vote(term, message.pre, granted=True)), now)
+            followed += [*step, *granted(node, step, now)]
+    return followed
 
 
 # Persist, then send, then tell

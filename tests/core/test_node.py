@@ -29,7 +29,7 @@ from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
 from meshd.model import Capacity, Json, Now, Role, Status
-from tests.core.mesh import EPOCH_MS, Disk, Host, check_order, configuration, three, url_of
+from tests.core.mesh import EPOCH_MS, Disk, Host, check_order, configuration, granted, leading, three, url_of
 from tests.core.strategies import changes, documents, projects, values
 
 NOW = Now(100.0, EPOCH_MS)
@@ -41,13 +41,19 @@ def others(host: Host) -> dict[str, Status]:
 
 
 def linked(role: Role = Role.PRIMARY) -> Node:
-    """A primary with dev-02 (1) and dev-03 (2) linked, or a worker linked to its primary dev-01 (1)."""
+    """A primary that dev-02 (1) and dev-03 (2) elected, or a worker linked to its primary dev-01 (1)."""
     node = Node(configuration("dev-01" if role is Role.PRIMARY else "dev-02", role=role), Birth("b", "1"), Stored("s1"))
+    if role is Role.PRIMARY:
+        leading(node, NOW)
     peers = ("dev-02", "dev-03") if role is Role.PRIMARY else ("dev-01",)
+    effects: list[Effect] = []
     for link, peer in enumerate(peers, start=1):
         node.step(LinkUp(link, f"h:{link}", None if role is Role.PRIMARY else url_of(peer)), NOW)
         syncs = Role.WORKER if role is Role.PRIMARY else Role.PRIMARY
-        node.step(Received(link, Identity(peer, AT, protocol=1, boot="x", url=url_of(peer), sync_role=syncs)), NOW)
+        identity = Identity(peer, AT, protocol=1, boot="x", url=url_of(peer), sync_role=syncs)
+        effects += node.step(Received(link, identity), NOW)
+    granted(node, effects, NOW)
+    assert node.snapshot(NOW).term == (1 if role is Role.PRIMARY else 0)
     return node
 
 
@@ -117,7 +123,9 @@ def test_presence_is_counted_and_carries_the_root() -> None:
 def test_an_identity_said_again_is_news_and_no_second_welcome() -> None:
     node = linked()
     node.step(HeartbeatDue(Capacity()), NOW)
-    effects = node.step(Received(1, Identity("dev-02", AT, name="Worker A", protocol=1, boot="x")), NOW)
+    effects = node.step(
+        Received(1, Identity("dev-02", AT, name="Worker A", url=url_of("dev-02"), protocol=1, boot="x")), NOW
+    )
     assert effects == []
     (presence,) = presences(node.step(HeartbeatDue(Capacity()), NOW))
     assert {row.instance_id: row.name for row in presence.members} == {"dev-02": "Worker A", "dev-03": None}

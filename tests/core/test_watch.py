@@ -8,9 +8,9 @@ import pytest
 
 from meshd.core import inputs
 from meshd.core.alerts import Alerts, Severity
-from meshd.core.effects import Effect, Emit
+from meshd.core.effects import Effect, Emit, Send
 from meshd.core.election import Leadership
-from meshd.core.handshake import CLOCK_SKEW, DUPLICATE, NOT_ALLOWED
+from meshd.core.handshake import CLOCK_SKEW, DUPLICATE, NOT_ALLOWED, Handshake
 from meshd.core.inputs import LinkUp, Received
 from meshd.core.membership import Membership
 from meshd.core.messages import Goodbye, Heartbeat, Identity, Refuse, UtcMs
@@ -19,7 +19,7 @@ from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
 from meshd.core.watch import Watch
 from meshd.model import Now, Role
-from tests.core.mesh import EPOCH_MS, Disk, Host, Mesh, configuration, three
+from tests.core.mesh import EPOCH_MS, Disk, Host, Mesh, configuration, leading, three
 
 
 def standing(mesh: Mesh, host: Host) -> list[tuple[str, str]]:
@@ -73,7 +73,7 @@ def test_a_second_daemon_of_one_name_is_told_by_both() -> None:
 
 
 def primary_node() -> Node:
-    return Node(configuration("dev-01", role=Role.PRIMARY), Birth("own", "1"), Stored("s1"))
+    return leading(Node(configuration("dev-01", role=Role.PRIMARY), Birth("own", "1"), Stored("s1")), NOW)
 
 
 NOW = Now(100.0, EPOCH_MS)
@@ -121,7 +121,7 @@ def test_other_peers_are_told_until_they_are_the_same_or_away() -> None:
     node = primary_node()
     own_hash = configuration("dev-01")
     same = Node(own_hash, Birth("x", "1"), Stored("s2"))
-    (greeting,) = same.step(LinkUp(1, "h"), NOW)
+    (greeting,) = [effect for effect in same.step(LinkUp(1, "h"), NOW) if isinstance(effect, Send)]
     known = getattr(greeting, "message").peers_hash  # noqa: B009  an effect of several kinds
     assert told(node, 1, identity(peers_hash=known)) == []
     assert told(node, 2, identity(peers_hash="other")) == ["alert:raised peers-mismatch dev-02"]
@@ -155,8 +155,10 @@ def test_a_queue_that_fills_is_told_before_it_is_full() -> None:
 
 
 def test_a_time_without_a_primary_is_told_after_the_ttl() -> None:
-    mesh, primary, worker, _ = three()
+    """The only one that is left cannot be elected."""
+    mesh, primary, worker, other = three()
     mesh.crash(primary)
+    mesh.crash(other)
     mesh.advance(110)
     assert standing(mesh, worker) == []
     mesh.advance(25)
@@ -172,7 +174,8 @@ def a_watch() -> Watch:
     what = configuration("dev-01", role=Role.PRIMARY)
     membership = Membership("dev-01", what.hivemind.peer_ttl_ms)
     list(membership.introduced(identity(), NOW))
-    return Watch(what, Alerts(), Leadership(what, Role.PRIMARY), membership)
+    leadership = Leadership.restored(what, Handshake(what, "own"), Stored("s1"))
+    return Watch(what, Alerts(), leadership, membership)
 
 
 def kinds(effects: Iterable[Effect]) -> list[str]:
