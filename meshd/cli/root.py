@@ -28,6 +28,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "settings": ("meshd.cli.settings:settings", "Show and change the settings that all instances share."),
     "events": ("meshd.cli.events:events", "Show what happens on an instance."),
     "compaction": ("meshd.cli.compaction:compaction", "Show what the documents take, and acknowledge large ones."),
+    "simulate": ("meshd.cli.simulate:simulate", "Run whole meshes in simulated time under random faults."),
     "config": ("meshd.cli.config:config", "Check or show a configuration file."),
 }
 

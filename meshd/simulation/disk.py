@@ -28,7 +28,7 @@ class Disk:
     settings: dict[str, tuple[int, JsonObject]] = field(factory=dict)
     conflicts: dict[str, Conflict] = field(factory=dict)
     events: list[effects.Emit] = field(factory=list)
-    ballot: Ballot = Ballot()
+    ballot: Ballot = field(factory=Ballot)
     proposals: dict[tuple[str, str, str], Proposal] = field(factory=dict)
     turns: list[Turn] = field(factory=list)
 

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 @define(eq=False)
 class Host:
-    """One machine. `node` is None while its process does not run.
+    """One machine.
 
-    `life` grows with every start and every end: what was meant for an earlier life does not happen. `has_power` is
-    false after a power cut, when nothing answers at all. `ways` are the open links by the node's own numbers.
-    `dials` holds, by URL, the number of a dial that waits, or 0 for one that is under way. `waiting` are steps whose effects wait for the commit under way, which holds those of `batch`.
+    `node` is None while its process does not run. `life` grows with every start and every end: what was meant for
+    an earlier life does not happen. `has_power` is false after a power cut, when nothing answers at all. `ways` are
+    the open links by the node's own numbers. `dials` holds, by URL, the number of a dial that waits, or 0 for one
+    that is under way. `waiting` are steps whose effects wait for the commit under way, which holds those of
+    `batch`.
     """
 
     configuration: Configuration

@@ -101,9 +101,8 @@ class NothingLost(Invariant):
 
     def saved(self, host: Host, record: effects.Record) -> None:
         if isinstance(record, effects.SaveDocument) and record.ended:
-            last = self._ended.get(record.slug)
-            if last is None or last.life < record.life:
-                self._ended[record.slug] = Document(record.slug, record.life, {}, record.ended)
+            deleted = Document(record.slug, record.life, {}, record.ended)
+            self._ended[record.slug] = merge(self._ended.get(record.slug), deleted)
 
     def ended(self, snapshots: Sequence[tuple[Host, Snapshot]]) -> None:
         for host, snapshot in snapshots:
@@ -276,8 +275,8 @@ def all_invariants(nodes: int, clock: Callable[[Host], Now]) -> list[Invariant]:
     """A fresh set for one run with so many nodes; `clock` is what a host's clocks show."""
     return [
         OneDecides(clock),
-        NothingLost(),
         Converged(),
+        NothingLost(),
         ToldOnce(),
         TermsGoOn(),
         Bounded(nodes),

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 from random import Random
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from attrs import define, field, frozen
 
@@ -201,7 +201,7 @@ class Network:
         else:
             back.heard_s = self.world.now_s
             self.frames += 1
-            self.world.step(way.receiver, Received(back.number, item))  # type: ignore[arg-type]  the rest are messages
+            self.world.step(way.receiver, Received(back.number, cast(Message, item)))
 
     def _measure(self, way: Way) -> None:
         """The first ping's answer. Later ones would be contact, which heartbeats are too, and cost most of a run."""

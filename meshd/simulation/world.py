@@ -236,7 +236,7 @@ class World:
 
     def _next_batch(self, host: Host) -> None:
         batch, host.waiting = host.waiting, []
-        records = [e.record for answer in batch for e in answer if e.__class__ is effects.Persist]  # type: ignore[union-attr]  its class says so
+        records = [each.record for answer in batch for each in answer if isinstance(each, effects.Persist)]
         if records:
             host.batch, host.records, host.is_committing = batch, records, True
             duration_s = host.commit_s * (0.5 + self.chance.random())
