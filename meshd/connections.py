@@ -33,7 +33,7 @@ from meshd.core.inputs import DialFailed, Input, LatencyMeasured, LinkDown, Link
 from meshd.errors import DialError, LinkClosed
 from meshd.links import Link, Network
 
-OUTBOX_FRAMES = 8192  # a replay window of single changes, and room for what happens meanwhile
+OUTBOX_FRAMES = 8192  # eight replay windows of single changes: room for what happens while a peer is slow
 OUTBOX_BYTES = 64 * 1024 * 1024  # all documents of a large mesh once; what a peer that never reads can make us hold
 PING_EVERY_S = 10.0
 PONG_WITHIN_S = 20.0

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from types import NoneType
 from typing import Any, NoReturn, TypeAlias, get_args
 
@@ -39,6 +39,8 @@ from meshd.project import check_name, check_path
 
 MAX_JSON_DEPTH = 100
 """Levels of one JSON value. orjson reads 1024 and writes 254: deeper values would come in and never go out again."""
+
+NAMES = 1024  # of each kind that are known: more than a mesh has of instances, and of projects that change in one hour
 
 _MAX_INTEGER = 2**53 - 1
 _MAX_URL = 2000  # characters
@@ -79,9 +81,10 @@ def encode(message: Message) -> bytes:
     name, write = _WRITERS[type(message)]
     fields = write(message)
     try:
-        return orjson.dumps({"type": name, **fields})
+        frame = orjson.dumps({"type": name, **fields})
     except orjson.JSONEncodeError as error:
         raise LocalProtocolError(f"{name} cannot be written as JSON: {error}") from error
+    return bytes(memoryview(frame))  # a copy: what orjson gives holds 4 KiB or more, and thousands may wait on a link
 
 
 def _envelope(frame: str | bytes) -> tuple[str, JsonObject]:
@@ -208,18 +211,30 @@ def _utc_ms(value: Json, _: object) -> int:
 
 
 def _name(what: str) -> _Reader:
-    return lambda value, _: check_name(_text(value, _), what)
+    known = _checked_once(lambda name: check_name(name, what))
+    return lambda value, _: known(_text(value, _))
+
+
+def _checked_once(check: Callable[[str], str]) -> Callable[[str], str]:
+    """A name that stands in every stamp is checked once, and is one text however often it was read."""
+    return lru_cache(NAMES)(check)
 
 
 _instance_id = _name("an instanceId")
 
 
-def _origin(value: Json, _: object) -> str:
-    origin = _text(value, _)
+def _check_origin(origin: str) -> str:
     instance_id, _dot, store = origin.rpartition(".")
     check_name(instance_id, "an origin's instanceId")
     check_name(store, "an origin's store")
     return origin
+
+
+_known_origin = _checked_once(_check_origin)
+
+
+def _origin(value: Json, _: object) -> str:
+    return _known_origin(_text(value, _))
 
 
 def _stamp(value: Json, _: object) -> Stamp:

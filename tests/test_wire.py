@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -631,3 +632,27 @@ def test_other_types_are_ignored(name: str) -> None:
 def test_what_cannot_be_sent_is_our_fault(message: Message) -> None:
     with pytest.raises(LocalProtocolError):
         encode(message)
+
+
+# What it costs.
+
+
+def test_a_frame_takes_no_more_memory_than_it_has_bytes() -> None:
+    """Thousands may wait on a link."""
+    tracemalloc.start()
+    frames = [encode(Ack("dev-02.s", seq)) for seq in range(1, 1001)]
+    taken_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken_bytes < 3 * sum(map(len, frames))
+
+
+def test_a_name_is_one_text_however_often_it_was_read() -> None:
+    stamps = {str(number): Stamp(number, 0, "dev-01") for number in range(3)}
+    read = again(Changes(1, (Change("dev-01.s1", 1, STAMP, "site", STAMP, Kind.UPDATED, bases=stamps),)))
+    assert isinstance(read, Changes)
+    assert len({id(stamp.instance_id) for stamp in read.changes[0].bases.values()}) == 1
+
+
+def test_what_was_refused_once_is_refused_again() -> None:
+    for _ in range(2):
+        assert isinstance(decode('{"type": "ack", "origin": "../x.s", "seq": 1}'), Malformed)

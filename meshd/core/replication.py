@@ -56,7 +56,7 @@ from meshd.errors import DocumentError
 from meshd.model import Now, Stamp
 from meshd.project import check_name
 
-WINDOW = 4096  # unacknowledged changes under way to a primary: bounds what a link has to hold during a replay
+WINDOW = 1024  # unacknowledged changes under way to a primary: what both ends have to hold of a replay, about 5 MiB
 
 
 @define
