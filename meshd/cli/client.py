@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -146,7 +147,7 @@ class Daemon:
         )
 
     def _unavailable(self, error: httpx.TransportError) -> Unavailable:
-        reason = str(error) or type(error).__name__
+        reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
         detail = (
             f"no daemon answers at {self.url} ({self.found_in}): {reason}; "
             "start one with `meshd run`, or name another with --url"

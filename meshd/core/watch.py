@@ -4,6 +4,8 @@ Rules:
 
 - `clock-skew` and `duplicate-instance`: a peer was refused for it, or refused us. A clock that is right again clears
   the first as soon as the peer has stayed; both end when nobody tried again for a whole TTL.
+- `clock-skew` of "", this host: its clock jumped, between two checks, by more than peers put up with. Stamps go on
+  growing all the same (`clock`); the alert ends after a TTL, when those that it concerns have been refused or not.
 - `peers-mismatch`: an online peer was given other `hivemind.peers` than we were, and would elect another primary. Over
   when it says otherwise, or was started again since: it may have been given others.
 - `outbox-filling`: more than 80 % of `outbox.maxChanges` wait for a primary. Cleared below 60 %, so that a queue that
@@ -57,6 +59,7 @@ class Watch:
     membership: Membership
     _refused_s: dict[tuple[str, str], float] = field(factory=dict)
     _mismatched: dict[str, str | None] = field(factory=dict)
+    _wall_ahead_ms: float | None = None  # of the monotonic clock, at the last check
 
     def refused(self, close_code: int, subject: str, text: str, now: Now) -> Iterator[Effect]:
         """A peer was refused, or refused us."""
@@ -101,6 +104,7 @@ class Watch:
             if now.mono_s - refused_s > ttl_s:
                 del self._refused_s[code, subject]
                 yield from self.alerts.cleared(code, subject)
+        yield from self._check_clock(now)
         for code in (PEERS_MISMATCH, SPLIT_BRAIN):
             for peer in self.alerts.subjects(code):
                 is_over = code == SPLIT_BRAIN and not self.leadership.is_primary
@@ -113,6 +117,19 @@ class Watch:
         if since and now.mono_s - since.mono_s >= ttl_s:
             text = f"no primary since {utc_text(since.utc_ms)}, longer than the TTL of {round(ttl_s * 1000)} ms"
             yield from self.alerts.raised(PARTITIONED, "", text, now)
+
+    def _check_clock(self, now: Now) -> Iterator[Effect]:
+        ahead_ms = now.utc_ms - now.mono_s * 1000
+        jump_ms = 0.0 if self._wall_ahead_ms is None else ahead_ms - self._wall_ahead_ms
+        self._wall_ahead_ms = ahead_ms
+        allowed_ms = self.configuration.hivemind.max_clock_skew_ms
+        if abs(jump_ms) > allowed_ms:
+            way = "forward" if jump_ms > 0 else "back"
+            text = (
+                f"the clock of this host jumped {way} by {abs(jump_ms) / 1000:.0f} s: "
+                f"who connects is refused while clocks differ by more than {allowed_ms} ms"
+            )
+            yield from self.refused(SKEWED, "", text, now)
 
     def stepped(self, queued: int, now: Now) -> Iterator[Effect]:
         """Called after each step, with the length of the outbox."""

@@ -176,6 +176,7 @@ async def test_nothing_else_can_be_published(kind: str) -> None:
         ({"type": 5, "payload": {}}, 422, "invalid"),
         ({"type": "project:deleted"}, 422, "invalid"),
         ({"type": "project:created", "payload": {"projectSlug": "site"}}, 422, "invalid"),
+        ({"type": "project:created", "payload": {"projectSlug": "a", "project": {"milestones": "m"}}}, 422, "invalid"),
         ({"type": "project:created", "payload": {"projectSlug": SLUG, "project": {}}}, 422, "invalid"),
         ({"type": "project:deleted", "payload": {"projectSlug": SLUG}}, 422, "invalid"),
         ({"type": "project:deleted", "payload": {"projectSlug": "site"}}, 404, "not-found"),

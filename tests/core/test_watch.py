@@ -45,6 +45,31 @@ def test_a_clock_that_is_wrong_is_told_on_both_hosts_until_it_is_right() -> None
     assert standing(mesh, worker) == [], "nor has anybody else refused it since"
 
 
+@pytest.mark.parametrize(("shift_ms", "how"), [(-3_600_000, "back by 3600 s"), (600_000, "forward by 600 s")])
+def test_a_clock_that_jumps_while_its_links_stand_is_told_and_nothing_is_lost(shift_ms: int, how: str) -> None:
+    mesh, primary, worker, _ = three()
+    mesh.put(worker, "alpha", {"title": "before"})
+    worker.wall_shift_ms = shift_ms
+    mesh.advance(30)
+    (alert,) = mesh.snapshot(worker).alerts
+    assert (alert.code, alert.subject) == ("clock-skew", "")
+    assert alert.text.startswith(f"the clock of this host jumped {how}")
+    mesh.put(worker, "alpha", {"title": "after"})
+    mesh.advance(1)
+    mesh.put(primary, "alpha", {"title": "last"})
+    mesh.advance(1)
+    assert mesh.document(primary, "alpha") == mesh.document(worker, "alpha") == {"slug": "alpha", "title": "last"}
+    mesh.advance(121)
+    assert standing(mesh, worker) == []
+
+
+def test_a_clock_that_is_set_right_by_a_little_is_no_alert() -> None:
+    mesh, _, worker, _ = three()
+    worker.wall_shift_ms = -300_000
+    mesh.advance(30)
+    assert standing(mesh, worker) == []
+
+
 def test_who_stopped_trying_is_no_alert_any_more() -> None:
     mesh, primary, worker, _ = three()
     mesh.crash(worker)
