@@ -12,8 +12,9 @@ from meshd import wire
 from meshd.configuration import Configuration
 from meshd.core import inputs, messages
 from meshd.core.effects import Accepted, Broadcast, Dial, Effect, HangUp, Level, Note, Send
-from meshd.core.handshake import GOING_AWAY
+from meshd.core.handshake import GOING_AWAY, Handshake
 from meshd.core.inputs import (
+    AlarmDue,
     DialFailed,
     DrainRequested,
     HeartbeatDue,
@@ -28,6 +29,7 @@ from meshd.core.messages import Goodbye, Heartbeat, Identity, Message, Presence,
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
+from meshd.core.voting import HEARS_PRIMARY
 from meshd.model import Capacity, Json, Now, Role, Status
 from tests.core.mesh import EPOCH_MS, Disk, Host, check_order, configuration, granted, leading, three, url_of
 from tests.core.strategies import changes, documents, projects, values
@@ -371,6 +373,8 @@ PEERS = st.sampled_from(["dev-01", "dev-02", "dev-03", "dev-04"])
 URLS = st.sampled_from([url_of("dev-01"), url_of("dev-02"), url_of("dev-03"), "ws://elsewhere:1"])
 UTC = st.sampled_from([AT, UtcMs(0), UtcMs(253_402_300_799_999)])
 COUNT = st.sampled_from([0, 1, 2, 3, 600, 2**53 - 1])
+TERMS = st.sampled_from([0, 1, 2, 3, 2**52, 2**53 - 1])
+PEERS_HASH = Handshake(configuration("dev-02"), "own").peers_hash
 MAYBE_BOOT = st.sampled_from([None, "b1", "b2", "own"])
 CAPACITY = st.sampled_from([Capacity(), Capacity(cores=4, cpu_percent=3.5)])
 STATUSES = st.sampled_from(list(Status))
@@ -390,6 +394,10 @@ _identity = st.builds(
     sync_role=st.sampled_from([None, "primary", "worker", "observer"]),
     primary_url=st.none() | URLS,
     clock=st.sampled_from([None, EPOCH_MS, 0]),
+    term=TERMS,
+    leads=st.none() | TERMS,
+    authoritative=st.sampled_from([None, True, False]),
+    leader_eligible=st.booleans(),
 )
 ROOTS = st.sampled_from([None, "0" * 24, "f" * 24])
 _row = st.builds(PresenceRow, PEERS, COUNT, st.none() | STATUSES, MAYBE_BOOT, timestamp=st.none() | UTC, root=ROOTS)
@@ -405,10 +413,38 @@ _received_changes = st.builds(
 _payload: SearchStrategy[dict[str, Json]] = st.fixed_dictionaries(
     {}, optional={"projectSlug": SLUGS, "project": projects | values, "projectPath": st.just("/x")}
 )
+_of_leadership: SearchStrategy[Message] = st.one_of(
+    st.builds(messages.Promote, PEERS, UTC, url=st.none() | URLS, term=TERMS),
+    st.builds(
+        messages.VoteRequest,
+        TERMS,
+        PEERS,
+        COUNT,
+        st.booleans(),
+        st.sampled_from([PEERS_HASH, PEERS_HASH, "other"]),
+        st.none() | PEERS,
+    ),
+    st.builds(messages.Vote, TERMS, st.booleans(), st.booleans(), st.sampled_from(["", HEARS_PRIMARY])),
+    st.builds(messages.YouGo, TERMS),
+    st.builds(messages.HandOver, TERMS),
+    st.builds(messages.Nominate, PEERS),
+)
 MESSAGES: SearchStrategy[Message] = st.one_of(
     _identity,
-    st.builds(Heartbeat, PEERS, UTC, boot=MAYBE_BOOT, status=STATUSES, capacity=st.none() | CAPACITY, root=ROOTS),
-    st.builds(Goodbye, PEERS, UTC, boot=MAYBE_BOOT),
+    st.builds(
+        Heartbeat,
+        PEERS,
+        UTC,
+        boot=MAYBE_BOOT,
+        term=TERMS,
+        status=STATUSES,
+        capacity=st.none() | CAPACITY,
+        root=ROOTS,
+        leads=st.none() | TERMS,
+        authoritative=st.sampled_from([None, True, False]),
+        heard=st.none() | COUNT,
+    ),
+    st.builds(Goodbye, PEERS, UTC, successor=st.none() | PEERS, boot=MAYBE_BOOT),
     st.builds(Presence, st.just(0), COUNT, st.booleans(), st.lists(_row, max_size=4).map(tuple)),
     st.builds(messages.Changes, st.just(0), st.lists(_received_changes, max_size=3).map(tuple)),
     st.builds(messages.Ack, st.sampled_from(["dev-02.s1", "dev-01.s1"]), COUNT),
@@ -428,6 +464,7 @@ MESSAGES: SearchStrategy[Message] = st.one_of(
         st.sampled_from([None, "protoMaker", "foreign"]),
     ),
     st.builds(messages.SettingsEvent, PEERS, SETTINGS, UTC, st.none() | COUNT),
+    _of_leadership,
     st.builds(messages.Refuse, st.sampled_from([4409, 4420]), st.just("no")),
     st.just(messages.Ignored("novel")),
     st.just(messages.Malformed("not JSON")),
@@ -435,12 +472,14 @@ MESSAGES: SearchStrategy[Message] = st.one_of(
 INPUTS: SearchStrategy[Input] = st.one_of(
     st.builds(Received, LINKS, MESSAGES),
     st.builds(Received, LINKS, _identity),
+    st.builds(Received, LINKS, _of_leadership),
     st.builds(LinkUp, LINKS, st.just("h:1"), st.none() | URLS),
     st.builds(LinkDown, LINKS, st.just(1006)),
     st.builds(DialFailed, URLS, st.just("refused")),
     st.builds(inputs.LatencyMeasured, LINKS, st.floats(0, 100)),
     st.just(Started()),
     st.just(TtlDue()),
+    st.just(AlarmDue()),
     st.builds(HeartbeatDue, CAPACITY),
     st.builds(
         inputs.PutProject, st.just(1), SLUGS, projects, st.none() | projects, st.sampled_from([None, None, "*", ""])
@@ -449,6 +488,9 @@ INPUTS: SearchStrategy[Input] = st.one_of(
     st.builds(inputs.DeleteProject, st.just(1), SLUGS),
     st.builds(inputs.PutSettings, st.just(1), st.sampled_from(["shared", "local"]), SETTINGS | values),
     st.builds(inputs.PatchSettings, st.just(1), st.sampled_from(["shared", "local"]), SETTINGS | values),
+    st.builds(inputs.TakeConflict, st.just(1), SLUGS, st.just("none")),
+    st.builds(inputs.PromoteInstance, st.just(1), st.none() | PEERS),
+    st.just(inputs.StepDown(1)),
     st.just(inputs.CompactionDue()),
     st.just(inputs.AcknowledgeCompaction(1)),
     st.just(inputs.AlertRaised("disk-full", "no room", "make room")),
@@ -487,6 +529,7 @@ def test_whatever_happens_has_an_answer_that_can_be_given_again(
                 disk.write(effect.record)
         assert twins[0].snapshot(now) == twins[1].snapshot(now)
         assert disk.documents == dict(twins[0].snapshot(now).documents), "the disk knows what the node knows"
+        assert disk.ballot.term == twins[0].snapshot(now).term
         assert disk.settings.get("shared", (0, {})) == astuple(twins[0].snapshot(now).settings.shared)
 
 
@@ -508,8 +551,9 @@ def test_a_node_restored_from_its_disk_is_the_node_that_was(
 
 
 def test_every_input_is_one_that_the_tests_above_give() -> None:
-    given_here = {Received, LinkUp, LinkDown, DialFailed, Started, TtlDue, HeartbeatDue, DrainRequested}
+    given_here = {Received, LinkUp, LinkDown, DialFailed, Started, TtlDue, AlarmDue, HeartbeatDue, DrainRequested}
     given_here |= {inputs.LatencyMeasured, inputs.PutProject, inputs.PatchProject, inputs.DeleteProject}
+    given_here |= {inputs.PromoteInstance, inputs.StepDown}
     given_here |= {inputs.PutSettings, inputs.PatchSettings, inputs.TakeConflict}
     given_here |= {inputs.CompactionDue, inputs.AcknowledgeCompaction, inputs.AlertRaised, inputs.AlertCleared}
     assert given_here == set(inputs.Input.__args__)
