@@ -570,3 +570,24 @@ def test_a_peer_cannot_fill_the_log() -> None:
     effects = [effect for _ in range(50) for message in spam for effect in node.step(Received(1, message), NOW)]
     loud = [effect for effect in effects if isinstance(effect, Note) and effect.level > Level.DEBUG]
     assert len(loud) <= 5
+
+
+# Leadership
+
+
+@pytest.mark.xfail(reason="who was not yet introduced when we were elected is not told that we lead")
+def test_who_is_introduced_after_we_were_elected_is_told_that_we_lead() -> None:
+    """Our identity went out on the link before: it says that we are a worker."""
+    peers = ("dev-01", "dev-02")
+    node = Node(configuration("dev-01", role=Role.PRIMARY, peers=peers), Birth("b", "1"), Stored("s1"))
+    node.step(Started(), NOW)
+    (said,) = node.step(LinkUp(1, "h:1", None), NOW)
+    assert isinstance(said, Send)
+    assert isinstance(said.message, Identity)
+    assert said.message.sync_role is Role.WORKER
+    effects = node.step(DialFailed(url_of("dev-02"), "refused"), NOW)
+    assert node.snapshot(NOW).role is Role.PRIMARY
+    effects += node.step(Received(1, Identity("dev-02", AT, protocol=1, boot="x", url=url_of("dev-02"))), NOW)
+    told = [effect.message for effect in effects if isinstance(effect, Send) and effect.link == 1]
+    told += [effect.message for effect in effects if isinstance(effect, Broadcast) and 1 in effect.links]
+    assert any(isinstance(message, messages.Promote) for message in told)

@@ -233,6 +233,13 @@ async def primaries(instances: list[Instance]) -> list[str]:
     return [instance.name for instance in instances if await instance.role() == "primary"]
 
 
+async def are_led_by(instances: list[Instance], leader: Instance) -> bool:
+    """Whether that one decides, and all of these follow it; none of them may be paused or down."""
+    healths = [await instance.sync() for instance in instances]
+    follow = all(health["connected"] and health["primaryId"] == leader.name for health in healths)
+    return follow and (await leader.sync())["authoritative"] is True
+
+
 async def contents(instance: Instance) -> dict[str, dict[str, Any]]:
     """Every living document of an instance."""
     rows = (await instance.get("/api/projects"))["projects"]
