@@ -25,7 +25,9 @@ from meshd.core.documents import Document
 from meshd.core.effects import Accepted, Rejected
 from meshd.core.inputs import Command, PutProject
 from meshd.core.snapshot import Snapshot
+from meshd.errors import DocumentError
 from meshd.model import JsonObject, Role
+from meshd.project import check_shape
 from meshd.workspace import Edited, Invalid, Report, Unwritable, Workspace
 
 SetAside: TypeAlias = Callable[[str, JsonObject], Awaitable[str]]
@@ -114,7 +116,7 @@ class Edits:
             stands = "meshd did not write this file, and the mesh has a project of this name, which stands"
             self._warn(edit.slug, f"{stands}: the file's content was set aside as {where}")
             return
-        outcome = await self._engine.submit(PutProject(0, edit.slug, edit.document, base=edit.base))
+        outcome = _slip(edit) or await self._engine.submit(PutProject(0, edit.slug, edit.document, base=edit.base))
         if isinstance(outcome, Rejected):
             if outcome.code in _NO_ROOM:
                 self._without_room[edit.slug] = edit
@@ -130,6 +132,19 @@ class Edits:
     def _document(self, slug: str) -> Document | None:
         document = self._engine.snapshot().documents.get(slug)
         return document if document and document.ended is None else None
+
+
+def _slip(edit: Edited) -> Rejected | None:
+    """Why an edit is not taken that would leave no list of milestones or phases where there was one, or none yet."""
+    try:
+        check_shape(edit.base or {})
+    except DocumentError:  # it came so from a peer, and nothing is lost
+        return None
+    try:
+        check_shape(edit.document)
+    except DocumentError as error:
+        return Rejected("invalid", str(error))
+    return None
 
 
 def _told(report: Invalid | Unwritable) -> str:

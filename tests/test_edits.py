@@ -208,6 +208,27 @@ async def test_what_is_refused_stays_and_is_part_of_the_next_edit(
         assert at.document("alpha") == {"slug": "alpha", "title": "By hand", "text": "short"}
 
 
+async def test_a_slip_does_not_take_all_milestones_away(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with desk() as at:
+        await at.put("alpha", milestones=[{"slug": "m"}])
+        at.write("alpha", milestones={"slug": "m"})
+        for _ in range(3):
+            await at.edits.take()
+        assert at.document("alpha") == {"slug": "alpha", "milestones": [{"slug": "m"}]}
+        (record,) = caplog.records
+        assert record.getMessage().startswith(f"{FILE}: the edit was not taken, it waits in the file: milestones must")
+
+
+async def test_a_document_that_came_in_a_wrong_shape_can_be_edited_all_the_same(autojump_clock: MockClock) -> None:
+    async with desk() as at:
+        await at.put("alpha", milestones="of a peer")
+        at.write("alpha", milestones="of a peer", title="By hand")
+        await at.edits.take()
+        assert at.document("alpha") == {"slug": "alpha", "title": "By hand", "milestones": "of a peer"}
+
+
 async def test_an_edit_does_not_raise_a_project_from_the_dead(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -63,18 +63,22 @@ class Canvass:
         """Who would vote, or voted, for us; in the order of `peers`."""
         return sorted(index for index, vote in self.votes.items() if vote.granted)
 
-    def verdict(self, policy: Policy, majority: int, better: list[int], now: Now) -> Verdict:
-        """What the answers so far amount to; `better` are the better-placed that answered and may lead."""
-        is_over = self.is_complete or now.mono_s >= (self.gather_until_s if self.is_cold_start else self.give_up_s)
+    def verdict(self, policy: Policy, missing: int, better: list[int], now: Now) -> Verdict:
+        """What the answers so far amount to.
+
+        `missing` are the votes of others that it takes, `better` the better-placed that answered and may lead.
+        """
+        is_quick = self.is_cold_start and self.pre
+        is_over = self.is_complete or now.mono_s >= (self.gather_until_s if is_quick else self.give_up_s)
         if policy is Policy.QUORUM:
             has_gathered = self.is_complete or now.mono_s >= self.gather_until_s
-            if 1 + len(self.granted()) >= majority and (has_gathered or not self.pre):
+            if len(self.granted()) >= missing and (has_gathered or not self.pre):
                 if better and self.yields:
                     return Verdict.YIELD
                 return Verdict.AGREED if self.pre else Verdict.ELECTED
             if is_over and self.is_cold_start and not self.hears_primary:
                 return Verdict.HUB
-        elif is_over and not (self.is_cold_start and self.hears_primary):
+        elif is_over and not self.hears_primary:
             return Verdict.YIELD if better and self.yields else Verdict.ELECTED
         return Verdict.FAILED if is_over else Verdict.OPEN
 

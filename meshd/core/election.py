@@ -67,6 +67,7 @@ class Leadership:
     is_chosen: bool = False
     undecided_since_s: float | None = None
     _had_primary: bool = False
+    _leads_unless: bool = False
     _is_taken_in: bool = False
     _is_leaving: bool = False
 
@@ -133,7 +134,8 @@ class Leadership:
     @property
     def _stands_at_s(self) -> float:
         """When this worker may stand: never, as far as it is concerned, under `manual` or as a witness."""
-        if not self.is_eligible or self.policy is Policy.MANUAL or self._follows_original:
+        by_itself = (self.policy is not Policy.MANUAL and self.is_eligible) or self._leads_unless
+        if not by_itself or self._follows_original:
             return inf
         return max(self.voter.heard_s + self.voter.ttl_s, self.candidacy.not_before_s, self.voter.awake_s)
 
@@ -154,10 +156,11 @@ class Leadership:
         """The instance starts: it looks for a primary; the configured one leads when there is none."""
         self.voter.begin(now)
         self.partition_since = now
-        self.candidacy.not_before_s = now.mono_s + self.voter.ttl_s + min(10.0, self.voter.ttl_s / 4)
         if self.configuration.protolab.role is Role.PRIMARY and self.configuration.hivemind.leader_eligible:
+            self._leads_unless = True
             yield from self._ask(now, is_cold_start=True)
         else:
+            self.candidacy.not_before_s = now.mono_s + self.voter.ttl_s + min(10.0, self.voter.ttl_s / 4)
             yield from self._look_on(now)
 
     def leave(self) -> None:
@@ -181,7 +184,7 @@ class Leadership:
             self._move(Cause.SILENCE)
             if not self.is_primary and self.history.leader is not None:
                 yield from self._turn(None, f"no primary that may decide was heard for {self.voter.ttl_s:g} s", now)
-            yield from self._ask(now)
+            yield from self._ask(now, is_cold_start=self._leads_unless)
 
     def check(self, now: Now) -> Iterator[Effect]:
         """Due with the TTL check: a primary that may no longer decide looks for another one."""
@@ -201,8 +204,9 @@ class Leadership:
         asks_first = transfer is None and self.policy is Policy.QUORUM
         yield from self._ask(now, pre=asks_first, transfer=transfer, yields=False)
 
-    def step_down(self, cause: str, now: Now) -> Iterator[Effect]:
-        """Give up leading: nobody has to wait for us any more."""
+    def step_down(self, cause: str, now: Now, *, leads_unless: bool = False) -> Iterator[Effect]:
+        """Give up leading: nobody has to wait for us any more. `leads_unless`: we lead again unless another does."""
+        self._leads_unless = leads_unless
         self.role, self.leads, self.is_chosen, self.candidacy.canvass = Role.WORKER, None, False, None
         self.primary_link = self.primary_id = None
         self.partition_since = now
@@ -321,9 +325,10 @@ class Leadership:
     def told_to_go(self, now: Now) -> Iterator[Effect]:
         """A candidate finds us better placed."""
         is_free = now.mono_s >= self.voter.awake_s and not self.voter.is_bound(now)
-        is_busy = self._is_leaving or self.standing in (Standing.ASKING, Standing.STANDING, Standing.LEADING)
+        is_busy = self._is_leaving or self.standing in (Standing.STANDING, Standing.LEADING)
         if self.is_eligible and is_free and not is_busy:
-            self._move(Cause.SILENCE)
+            if self.standing is not Standing.ASKING:
+                self._move(Cause.SILENCE)
             yield from self._ask(now, yields=False)
 
     # A try to be elected
@@ -352,9 +357,10 @@ class Leadership:
         if canvass is None:
             return
         better = self.candidacy.better()
-        match canvass.verdict(self.policy, self.authority.majority, better, now):
+        own = self.voter.votes_for_itself(canvass.transfer, now)
+        match canvass.verdict(self.policy, self.authority.majority - own, better, now):
             case Verdict.ELECTED if self.policy is Policy.QUORUM:
-                yield from self._lead(canvass.term, f"elected by {1 + len(canvass.granted())} voters", now)
+                yield from self._lead(canvass.term, f"elected by {len(canvass.granted()) + own} voters", now)
             case Verdict.ELECTED:
                 yield from self.voter.stand(canvass.term)
                 yield from self._lead(canvass.term, "no better-placed voter is there", now)
@@ -372,7 +378,6 @@ class Leadership:
     def _yield_to(self, index: int, now: Now) -> Iterator[Effect]:
         yield from self.candidacy.pass_over(index, now)
         self._move(Cause.YIELDED)
-        yield from self._drop_idle()
 
     def _failed(self, now: Now) -> Iterator[Effect]:
         self.candidacy.failed(now)
@@ -387,6 +392,7 @@ class Leadership:
     def _lead(self, term: int, cause: str, now: Now) -> Iterator[Effect]:
         """Lead: with a term that voters gave or the policy allows, or as a hub (term 0) that decides nothing."""
         self.candidacy.won(now)
+        self._leads_unless = False
         self.role, self.leads = Role.PRIMARY, term
         self.primary_link, self.primary_id, self.primary_url = None, None, None
         self.partition_since = None
@@ -427,7 +433,7 @@ class Leadership:
         before = self.primary_link
         term_before = self.term
         self.candidacy.settled()
-        self.heard_seq, self.is_chosen, self._is_taken_in = None, False, False
+        self.heard_seq, self.is_chosen, self._is_taken_in, self._leads_unless = None, False, False, False
         self.primary_link, self.primary_id = line.link, line.instance_id
         self.primary_url = line.stated_url or line.url or self.primary_url
         self.dialling.found(now)
@@ -446,7 +452,7 @@ class Leadership:
     def _lost(self, cause: str, now: Now) -> Iterator[Effect]:
         """The link to the primary is gone, or the primary is none any more."""
         self.primary_link = None
-        self.partition_since = now
+        self.partition_since = self.partition_since or now
         self._move(Cause.LOST)
         self.dialling.begin_anew(now)
         yield Note(Level.INFO, f"no primary: {cause}")
@@ -471,7 +477,8 @@ class Leadership:
         if self.is_primary:
             if self.policy is Policy.QUORUM and self.decides_in(now):
                 return
-            linked = {line.stated_url for line in self.handshake.lines.values() if line.stated_url}
+            lines = self.handshake.lines.values()
+            linked = {url for line in lines for url in (line.stated_url, line.url) if line.instance_id and url}
         yield from self.dialling.look_on(self.primary_url, linked)
 
     # Small things
@@ -484,10 +491,9 @@ class Leadership:
         yield from self.history.turned(self.term, leader, cause, now)
 
     def _is_idle(self, line: Line) -> bool:
-        """A link that we dialled and that leads nowhere."""
-        return bool(line.url and not line.closing and not self.is_primary and not self.candidacy.canvass) and (
-            line.link != self.primary_link
-        )
+        """A link that we dialled and that leads nowhere; in an election, whom we dialled may need it."""
+        is_electing = self.candidacy.canvass is not None or self.standing in (Standing.YIELDING, Standing.LEADING)
+        return bool(line.url) and not line.closing and not is_electing and line.link != self.primary_link
 
     def _drop_idle(self) -> Iterator[Effect]:
         for line in list(self.handshake.lines.values()):

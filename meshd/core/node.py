@@ -76,6 +76,7 @@ class Node:
         self._status = Status.ALIVE
         self._alarm_s = inf
         self._shares_file = False
+        self._led_since_s = -inf
         self._portrait = Portrait(
             configuration,
             birth,
@@ -168,6 +169,7 @@ class Node:
             others = self._handshake.links(but=follows if led is None else None)
             yield Broadcast(others, self._portrait.promote(now) if leads else self._portrait.identity(now))
         if leads is not None:
+            self._led_since_s = now.mono_s
             for link in self._handshake.links():
                 yield from self._welcome(link, now)
 
@@ -331,6 +333,8 @@ class Node:
         yield from self._leadership.introduced(self._handshake.lines[line.link], identity, now)
         yield from self._upkeep.told_who_leads(self._handshake.lines[line.link], now)
         if is_new and was_primary and self._leadership.is_primary:
+            if line.opened_s <= self._led_since_s:  # our own identity went out before we led
+                yield Send(line.link, self._portrait.identity(now))
             yield from self._welcome(line.link, now)
 
     def _welcome(self, link: int, now: Now) -> Iterator[Effect]:

@@ -130,7 +130,7 @@ class Succession:
     def _hand_over(self, line: Line, cause: str, now: Now, *, is_chosen: bool = False) -> Iterator[Effect]:
         term = self.leadership.term
         self._stable_since_s = None
-        yield from self.leadership.step_down(f"it hands over to {line.peer}: {cause}", now)
+        yield from self.leadership.step_down(f"it hands over to {line.peer}: {cause}", now, leads_unless=True)
         yield Send(line.link, HandOver(term, is_chosen))
 
     def _objection(self, line: Line) -> str | None:

@@ -86,6 +86,11 @@ class Voter:
         """A database that is new while the mesh is not may follow on one that was lost, with a vote in it."""
         return self.ballot.term == 0 and term > 1 and now.mono_s - self.begun_s < self.ttl_s
 
+    def votes_for_itself(self, transfer: str | None, now: Now) -> bool:
+        """Whether a candidate may count itself: it is a voter like the others."""
+        is_free = not self.is_bound(now) or self.ballot.leader in (None, self.own_id, transfer)
+        return self.is_voter and is_free and now.mono_s >= self.awake_s
+
     def answer(self, link: int, request: VoteRequest, now: Now, *, leads: bool) -> Iterator[Effect]:
         """Answer a candidate."""
         reason = self.objection(request, now, leads=leads)
