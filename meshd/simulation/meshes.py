@@ -33,7 +33,7 @@ def draw(chance: Random, nodes: int) -> list[Configuration]:
                 instance_url=url_of(name),
             ),
             hivemind=evolve(hivemind, leader_eligible=index != witness),
-            outbox=Outbox(max_changes=chance.choice([100_000, 100_000, 30])),
+            outbox=Outbox(max_changes=chance.choice([100_000, 100_000, 3])),
             compaction=Compaction(tombstone_retention_ms=retention_ms),
         )
         for index, name in enumerate(names)
