@@ -591,3 +591,29 @@ def test_who_is_introduced_after_we_were_elected_is_told_that_we_lead() -> None:
     told = [effect.message for effect in effects if isinstance(effect, Send) and effect.link == 1]
     told += [effect.message for effect in effects if isinstance(effect, Broadcast) and 1 in effect.links]
     assert any(isinstance(message, messages.Promote) for message in told)
+
+
+@pytest.mark.xfail(reason="a question is lost with the link it was put on, though another leads to the same voter")
+def test_a_voter_is_asked_again_when_the_link_of_the_question_closes() -> None:
+    """Two candidates have dialled each other; the one that yields hangs up the link that it opened."""
+    node = Node(configuration("dev-02"), Birth("b", "1"), Stored("s1"))
+    node.step(Started(), NOW)
+    then = Now(NOW.mono_s + 131, NOW.utc_ms + 131_000)
+    voter = Identity("dev-03", UtcMs(then.utc_ms), protocol=1, boot="x", url=url_of("dev-03"), clock=then.utc_ms)
+    node.step(inputs.AlarmDue(), then)
+    for link, url in ((1, url_of("dev-03")), (2, None)):
+        node.step(LinkUp(link, f"h:{link}", url), then)
+        node.step(Received(link, voter), then)
+    node.step(Received(1, messages.Vote(0, pre=True, granted=True)), then)
+    asked = node.step(DialFailed(url_of("dev-01"), "refused"), then)
+    assert requests(asked) == [(2, False)]
+    assert requests(node.step(LinkDown(2, GOING_AWAY, "looking for the primary"), then)) == [(1, False)]
+
+
+def requests(effects: list[Effect]) -> list[tuple[int, bool]]:
+    """The votes asked for: on which link, and whether only whether they would be given."""
+    return [
+        (effect.link, effect.message.pre)
+        for effect in effects
+        if isinstance(effect, Send) and isinstance(effect.message, messages.VoteRequest)
+    ]
