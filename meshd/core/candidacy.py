@@ -21,7 +21,7 @@ from meshd.core.effects import Dial, Effect, Send
 from meshd.core.handshake import Handshake, Line
 from meshd.core.messages import Vote, VoteRequest, YouGo
 from meshd.core.standing import Policy
-from meshd.core.voting import Voter
+from meshd.core.voting import HEARS_PRIMARY, Voter
 from meshd.model import Now
 
 
@@ -65,11 +65,12 @@ class Candidacy:
             if lines := self.handshake.of_voter(index):
                 yield from self.put(lines[-1])
             else:
+                canvass.dialled.add(index)
                 yield Dial(self.voters[index])
 
     def _canvass(self, kind: Kind, now: Now) -> Canvass:
         is_quorum, ttl_s = self.policy is Policy.QUORUM, self.voter.ttl_s
-        term = self.voter.ballot.term + 1 if is_quorum else self._own_term()
+        term = self.voter.ballot.term + 1 if is_quorum else self.own_term()
         asked = {index for index in range(len(self.voters)) if index != self.index}
         if not (is_quorum or kind.is_cold_start):
             asked = {index for index in asked if kind.pre and not kind.leads and self._is_before(index)}
@@ -89,6 +90,13 @@ class Candidacy:
             )
             yield Send(line.link, request)
 
+    def put_again(self, line: Line) -> Iterator[Effect]:
+        """A voter asks itself: what bound it when it refused us does not any more."""
+        vote = self.canvass.votes.get(line.index) if self.canvass and line.index is not None else None
+        if self.canvass and line.index is not None and vote and vote.reason == HEARS_PRIMARY:
+            del self.canvass.votes[line.index]
+            yield from self.put(line)
+
     def is_answer(self, line: Line, vote: Vote) -> bool:
         """Take an answer down; False when it answers something else than what we ask."""
         canvass = self.canvass
@@ -99,12 +107,16 @@ class Candidacy:
         canvass.votes[line.index] = vote
         return True
 
-    def is_silent(self, index: int | None) -> bool:
-        """A voter cannot be reached; False when nobody waits for it."""
-        if self.canvass is None or index not in self.canvass.asked or index in self.canvass.votes:
+    def is_silent(self, index: int | None, *, by_dial: bool) -> bool:
+        """A dial to a voter failed, or a link is gone; False when nobody waits for it, or a dial is under way."""
+        canvass = self.canvass
+        if canvass is None or index not in canvass.asked or index in canvass.votes:
             return False
-        self.canvass.silent.add(index)
-        return True
+        if by_dial:
+            canvass.dialled.discard(index)
+        if index not in canvass.dialled:
+            canvass.silent.add(index)
+        return index in canvass.silent
 
     def better(self) -> list[int]:
         """Who answered, may lead and goes before us."""
@@ -147,6 +159,7 @@ class Candidacy:
     def _may_lead(self, index: int) -> bool:
         return index not in self._passed_over and any(line.is_eligible for line in self.handshake.of_voter(index))
 
-    def _own_term(self) -> int:
+    def own_term(self) -> int:
+        """The next term that no other instance would take without votes."""
         term = self.voter.ballot.term
         return term + 1 + ((self.index or 0) - term - 1) % max(1, len(self.voters))

@@ -46,7 +46,10 @@ class Verdict(StrEnum):
 
 @define
 class Canvass:
-    """The state of a try. Voters are named by their index in `peers`; `asked` are all but ourselves."""
+    """The state of a try. Voters are named by their index in `peers`; `asked` are all but ourselves.
+
+    `dialled` are those to whom a link is on its way.
+    """
 
     term: int
     pre: bool
@@ -58,6 +61,7 @@ class Canvass:
     yields: bool = True
     votes: dict[int, Vote] = field(factory=dict)
     silent: set[int] = field(factory=set)
+    dialled: set[int] = field(factory=set)
 
     def granted(self) -> list[int]:
         """Who would vote, or voted, for us; in the order of `peers`."""

@@ -68,7 +68,7 @@ class Leadership:
     undecided_since_s: float | None = None
     _had_primary: bool = False
     _leads_unless: bool = False
-    _is_taken_in: bool = False
+    is_taken_in: bool = False
     _is_leaving: bool = False
 
     @classmethod
@@ -183,7 +183,9 @@ class Leadership:
         elif not self._is_leaving and now.mono_s >= self.due_s(now):
             self._move(Cause.SILENCE)
             if not self.is_primary and self.history.leader is not None:
-                yield from self._turn(None, f"no primary that may decide was heard for {self.voter.ttl_s:g} s", now)
+                yield from self.history.turned(
+                    self.term, None, f"no primary that may decide was heard for {self.voter.ttl_s:g} s", now
+                )
             yield from self._ask(now, is_cold_start=self._leads_unless)
 
     def check(self, now: Now) -> Iterator[Effect]:
@@ -213,13 +215,13 @@ class Leadership:
         self.candidacy.hold_back(now, patience_s(self.voter.ttl_s))
         self._move(Cause.RELEASED)
         yield from self.voter.release()
-        yield from self._turn(None, cause, now)
+        yield from self.history.turned(self.term, None, cause, now)
 
     # What others say
 
     def dial_failed(self, url: str, now: Now) -> Iterator[Effect]:
         """Nobody answered at `url`."""
-        yield from self._silent(self.candidacy.index_of(url), now)
+        yield from self._silent(self.candidacy.index_of(url), now, by_dial=True)
         self.dialling.done_with(url)
         yield from self._look_on(now)
 
@@ -229,8 +231,11 @@ class Leadership:
             yield from self._lost(f"the link to {line.peer} closed", now)
         self.dialling.done_with(link=line.link)
         index = line.index if line.instance_id else self.candidacy.index_of(line.url)
-        if not any(other.index == index for other in self.handshake.lines.values() if other.instance_id):
-            yield from self._silent(index, now)
+        others = self.handshake.of_voter(index) if index is not None else []
+        if others:
+            yield from self.candidacy.put(others[-1])
+        else:
+            yield from self._silent(index, now, by_dial=line.url is not None)
         yield from self._look_on(now)
 
     def introduced(self, line: Line, identity: Identity, now: Now) -> Iterator[Effect]:
@@ -273,7 +278,7 @@ class Leadership:
         We say so of the first one, and later only while the primary may decide: a hub that has lost its majority
         must not keep us from electing another.
         """
-        is_first, self._is_taken_in = not self._is_taken_in, True
+        is_first, self.is_taken_in = not self.is_taken_in, True
         is_ours = line.instance_id == self.voter.ballot.leader and line.leads == self.term
         if is_ours and (is_first or line.decides):
             self.heard_seq, self.voter.heard_s = seq, now.mono_s
@@ -299,7 +304,7 @@ class Leadership:
         if goodbye.instance_id != self.voter.ballot.leader or self.is_primary:
             return
         yield from self.voter.release()
-        yield from self._turn(None, f"{goodbye.instance_id} said goodbye", now)
+        yield from self.history.turned(self.term, None, f"{goodbye.instance_id} said goodbye", now)
         self.candidacy.not_before_s = now.mono_s
         if goodbye.successor == self.voter.own_id:
             yield from self.take_over(goodbye.instance_id, now)
@@ -313,6 +318,8 @@ class Leadership:
             yield from self.voter.answer(line.link, request, now, leads=self.is_primary)
             if not request.pre and self.term > term and self.candidacy.canvass:  # it is to win
                 yield from self._failed(now)
+            elif request.pre:
+                yield from self.candidacy.put_again(line)
 
     def voted(self, line: Line, vote: Vote, now: Now) -> Iterator[Effect]:
         """A voter answers."""
@@ -347,8 +354,8 @@ class Leadership:
         yield from self.candidacy.ask(kind, now)
         yield from self._count(now)
 
-    def _silent(self, index: int | None, now: Now) -> Iterator[Effect]:
-        if self.candidacy.is_silent(index):
+    def _silent(self, index: int | None, now: Now, *, by_dial: bool) -> Iterator[Effect]:
+        if self.candidacy.is_silent(index, by_dial=by_dial):
             yield from self._count(now)
 
     def _count(self, now: Now) -> Iterator[Effect]:
@@ -362,8 +369,9 @@ class Leadership:
             case Verdict.ELECTED if self.policy is Policy.QUORUM:
                 yield from self._lead(canvass.term, f"elected by {len(canvass.granted()) + own} voters", now)
             case Verdict.ELECTED:
-                yield from self.voter.stand(canvass.term)
-                yield from self._lead(canvass.term, "no better-placed voter is there", now)
+                term = self.candidacy.own_term()
+                yield from self.voter.stand(term)
+                yield from self._lead(term, "no better-placed voter is there", now)
             case Verdict.AGREED:
                 self._move(Cause.AGREED)
                 transfer, is_cold_start = canvass.transfer, canvass.is_cold_start
@@ -401,7 +409,7 @@ class Leadership:
         self._move(Cause.ELECTED)
         if term:
             yield from self.voter.follow(self.voter.own_id, term, now, decides=False)
-        yield from self._turn(self.voter.own_id, cause, now)
+        yield from self.history.turned(self.term, self.voter.own_id, cause, now)
         yield from self._look_on(now)
 
     # Following
@@ -418,22 +426,17 @@ class Leadership:
             yield from self._follow(line, cause, now)
 
     def _outranked(self, line: Line, now: Now) -> Iterator[Effect]:
-        ours, theirs = self.leads, line.leads
-        yield Note(Level.WARNING, f"two primaries: {line.peer} leads in term {theirs}, we in {ours}: we step down")
-        payload: JsonObject = {
-            "primary": line.peer,
-            "term": theirs or 0,
-            "steppedDown": self.voter.own_id,
-            "steppedDownTerm": ours,
-        }
-        yield Emit("sync:split-brain-resolved", payload)
+        told: JsonObject = {"primary": line.peer, "term": line.leads or 0, "steppedDown": self.voter.own_id}
+        text = f"two primaries: {line.peer} leads in term {line.leads}, we in {self.leads}: we step down"
+        yield Note(Level.WARNING, text)
+        yield Emit("sync:split-brain-resolved", {**told, "steppedDownTerm": self.leads})
         yield from self.step_down(f"{line.peer} leads with more right", now)
 
     def _follow(self, line: Line, cause: str, now: Now) -> Iterator[Effect]:
         before = self.primary_link
         term_before = self.term
         self.candidacy.settled()
-        self.heard_seq, self.is_chosen, self._is_taken_in, self._leads_unless = None, False, False, False
+        self.heard_seq, self.is_chosen, self.is_taken_in, self._leads_unless = None, False, False, False
         self.primary_link, self.primary_id = line.link, line.instance_id
         self.primary_url = line.stated_url or line.url or self.primary_url
         self.dialling.found(now)
@@ -441,7 +444,7 @@ class Leadership:
         leader, term = str(line.instance_id), line.leads or 0
         yield from self.voter.follow(leader, term, now, decides=line.decides)
         if self.history.leader != leader or (line.leads or 0) > term_before:
-            yield from self._turn(leader, cause, now)
+            yield from self.history.turned(self.term, leader, cause, now)
         if before is not None and before != line.link:
             yield from self.handshake.hang_up(before, f"following {leader}")
         for other in self.handshake.of(leader):
@@ -455,7 +458,8 @@ class Leadership:
         self.partition_since = self.partition_since or now
         self._move(Cause.LOST)
         self.dialling.begin_anew(now)
-        yield Note(Level.INFO, f"no primary: {cause}")
+        level = Level.INFO if self.is_taken_in else Level.DEBUG
+        yield Note(level, f"no primary: {cause}")
 
     def _learn(self, term: int, now: Now) -> Iterator[Effect]:
         """Somebody is in a later term. A primary has to be elected in it again."""
@@ -479,6 +483,8 @@ class Leadership:
                 return
             lines = self.handshake.lines.values()
             linked = {url for line in lines for url in (line.stated_url, line.url) if line.instance_id and url}
+        if canvass := self.candidacy.canvass:  # those are dialled already: a second link would end the first
+            linked |= {self.candidacy.voters[index] for index in canvass.asked}
         yield from self.dialling.look_on(self.primary_url, linked)
 
     # Small things
@@ -486,9 +492,6 @@ class Leadership:
     def _move(self, cause: Cause) -> None:
         """The only place the standing changes."""
         self.standing = TRANSITIONS[self.standing, cause]
-
-    def _turn(self, leader: str | None, cause: str, now: Now) -> Iterator[Effect]:
-        yield from self.history.turned(self.term, leader, cause, now)
 
     def _is_idle(self, line: Line) -> bool:
         """A link that we dialled and that leads nowhere; in an election, whom we dialled may need it."""

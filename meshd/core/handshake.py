@@ -158,6 +158,7 @@ class Handshake:
         others = [other for other in self.of(identity.instance_id) if other.link != line.link]
         is_native = identity.protocol is not None
         voters = self.configuration.hivemind.peers[:MAX_VOTERS]
+        is_other = identity.url != self.configuration.protolab.instance_url  # who claims our own is no second voter
         leads_original = not is_native and line.url is not None
         self.lines[line.link] = evolve(
             line,
@@ -165,7 +166,7 @@ class Handshake:
             boot=identity.boot,
             dialect=Dialect.NATIVE if is_native else Dialect.ORIGINAL,
             stated_url=identity.url,
-            index=voters.index(identity.url) if is_native and identity.url in voters else None,
+            index=voters.index(identity.url) if is_native and identity.url in voters and is_other else None,
             is_primary=identity.sync_role == Role.PRIMARY or leads_original,
             leads=identity.leads,
             decides=leads_original or bool(identity.authoritative),
@@ -201,6 +202,10 @@ class Handshake:
             for line in self.lines.values()
             if line.instance_id and not line.closing and line.link != but and dialect in (None, line.dialect)
         )
+
+    def greeted(self, but: int | None = None) -> tuple[int, ...]:
+        """The links on which we said who we are, whether the other end has answered or has yet to."""
+        return tuple(line.link for line in self.lines.values() if not line.closing and line.link != but)
 
     @property
     def hive(self) -> str | None:

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from math import inf
 from types import MappingProxyType
 
+from attrs import evolve
+
 from meshd.configuration import Configuration
 from meshd.core import inputs, messages, originals
 from meshd.core.effects import (
@@ -76,7 +78,6 @@ class Node:
         self._status = Status.ALIVE
         self._alarm_s = inf
         self._shares_file = False
-        self._led_since_s = -inf
         self._portrait = Portrait(
             configuration,
             birth,
@@ -166,10 +167,9 @@ class Node:
             yield from self._follow(follows, now)
         if follows is not None or leads is not None:
             yield from self._share_file(now)
-            others = self._handshake.links(but=follows if led is None else None)
+            others = self._handshake.greeted(but=follows if led is None else None)
             yield Broadcast(others, self._portrait.promote(now) if leads else self._portrait.identity(now))
         if leads is not None:
-            self._led_since_s = now.mono_s
             for link in self._handshake.links():
                 yield from self._welcome(link, now)
 
@@ -223,7 +223,8 @@ class Node:
         line = self._handshake.closed(link)
         if line is None:
             return
-        carries_life = self._leadership.is_primary or link == self._leadership.primary_link
+        leadership = self._leadership  # a primary that has not taken us in may refuse us, again and again
+        carries_life = leadership.is_primary or (link == leadership.primary_link and leadership.is_taken_in)
         if line.instance_id and carries_life and not self._handshake.of(line.instance_id) and not self._is_leaving:
             yield Note(Level.INFO, f"link to {line.peer} closed with {code} {reason}".rstrip(), {"peer": line.peer})
             yield from self._membership.link_lost(line.instance_id)
@@ -333,8 +334,6 @@ class Node:
         yield from self._leadership.introduced(self._handshake.lines[line.link], identity, now)
         yield from self._upkeep.told_who_leads(self._handshake.lines[line.link], now)
         if is_new and was_primary and self._leadership.is_primary:
-            if line.opened_s <= self._led_since_s:  # our own identity went out before we led
-                yield Send(line.link, self._portrait.identity(now))
             yield from self._welcome(line.link, now)
 
     def _welcome(self, link: int, now: Now) -> Iterator[Effect]:
@@ -423,7 +422,11 @@ class Node:
     def _beat(self, now: Now) -> Iterator[Effect]:
         if not self._enabled:
             return
-        yield Broadcast(self._handshake.links(), self._portrait.heartbeat(self._status, now))
+        beat = self._portrait.heartbeat(self._status, now)
+        followed = self._leadership.primary_link
+        yield Broadcast(self._handshake.links(but=followed), evolve(beat, heard=None))
+        if followed is not None:  # what we heard of our primary is nobody else's to count
+            yield Send(followed, beat)
         if self._leadership.is_primary:
             yield Broadcast(self._handshake.links(Dialect.NATIVE), self._portrait.presence(now, full=False))
             self._membership.changed.clear()

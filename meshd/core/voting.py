@@ -73,7 +73,7 @@ class Voter:
             AWAKE: now.mono_s < self.awake_s,
             FORGOTTEN: self._may_have_forgotten(request.term, now),
             HEARS_PRIMARY: self.is_bound(now) and self.ballot.leader not in (request.candidate, request.transfer),
-            STALE_TERM: request.term < self.ballot.term + request.pre,
+            STALE_TERM: not self.ballot.term + request.pre <= request.term <= MAX_TERM,
             VOTED: not request.pre and request.term == self.ballot.term and voted,
         }
         return next((reason for reason, holds in reasons.items() if holds), "")
@@ -99,8 +99,9 @@ class Voter:
         yield Send(link, Vote(self.ballot.term, request.pre, not reason, reason))
 
     def stand(self, term: int) -> Iterator[Effect]:
-        """Vote for ourselves."""
-        yield from self._save(evolve(self.ballot, term=term, vote=self.own_id))
+        """Vote for ourselves, in a term that we have not voted in."""
+        if term > self.ballot.term:
+            yield from self._save(evolve(self.ballot, term=term, vote=self.own_id))
 
     def learn(self, term: int) -> Iterator[Effect]:
         """Somebody is in a later term: so are we, without a vote in it."""
@@ -109,7 +110,7 @@ class Voter:
 
     def follow(self, leader: str, term: int, now: Now, *, decides: bool) -> Iterator[Effect]:
         """`leader`, elected in `term`, may count on us from here on; not one of an older term: another may already."""
-        if term == 0 or term < self.ballot.term:
+        if term == 0 or not self.ballot.term <= term <= MAX_TERM:
             return
         if decides or self.ballot.leader != leader:
             self.heard_s = now.mono_s

@@ -126,19 +126,20 @@ def test_a_vote_in_another_term_is_none() -> None:
 def test_nobody_answers_who_was_not_asked() -> None:
     who = candidacy()
     assert not who.is_answer(link(who, 0), yes())
-    assert not who.is_silent(0)
+    assert not who.is_silent(0, by_dial=True)
     assert who.better() == []
 
 
 def test_a_voter_that_cannot_be_reached_is_silent_once() -> None:
     who = candidacy()
     list(who.ask(PRE, NOW))
-    assert who.is_silent(0)
-    assert not who.is_silent(None)
-    assert not who.is_silent(2)  # ourselves
+    assert not who.is_silent(0, by_dial=False)  # a link of its own ended; ours is on its way
+    assert who.is_silent(0, by_dial=True)
+    assert not who.is_silent(None, by_dial=True)
+    assert not who.is_silent(2, by_dial=True)  # ourselves
     line = link(who, 1)
     who.is_answer(line, yes())
-    assert not who.is_silent(1)
+    assert not who.is_silent(1, by_dial=True)
 
 
 # The better-placed

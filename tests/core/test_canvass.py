@@ -67,7 +67,7 @@ V = Verdict
     ],
 )
 def test_the_verdict_of_a_quorum(what: Canvass, better: list[int], now: Now, verdict: Verdict) -> None:
-    assert what.verdict(Policy.QUORUM, 3, better, now) is verdict
+    assert what.verdict(Policy.QUORUM, 2, better, now) is verdict
 
 
 @pytest.mark.parametrize("policy", [Policy.PRIORITY, Policy.MANUAL])
@@ -87,18 +87,16 @@ def test_the_verdict_of_a_quorum(what: Canvass, better: list[int], now: Now, ver
 def test_the_verdict_without_a_quorum(
     policy: Policy, what: Canvass, better: list[int], now: Now, verdict: Verdict
 ) -> None:
-    assert what.verdict(policy, 3, better, now) is verdict
+    assert what.verdict(policy, 2, better, now) is verdict
 
 
-@pytest.mark.xfail(strict=True, reason="under `priority` a refusal of who hears the primary stops nobody")
 def test_without_a_quorum_nobody_leads_while_an_answer_says_that_somebody_does() -> None:
-    assert canvass(HEARS, silent=3).verdict(Policy.PRIORITY, 3, [], EARLY) is Verdict.FAILED
+    assert canvass(HEARS, silent=3).verdict(Policy.PRIORITY, 2, [], EARLY) is Verdict.FAILED
 
 
-@pytest.mark.xfail(strict=True, reason="the earnest half of a cold start gathers no answers: it is over as it begins")
 def test_the_earnest_half_of_a_cold_start_waits_for_the_votes() -> None:
     begun = Canvass(6, pre=False, asked=frozenset(range(4)), gather_until_s=100.0, give_up_s=OVER_S, is_cold_start=True)
-    assert begun.verdict(Policy.QUORUM, 3, [], EARLY) is Verdict.OPEN
+    assert begun.verdict(Policy.QUORUM, 2, [], EARLY) is Verdict.OPEN
 
 
 ANSWERS = st.lists(st.sampled_from([YES, NO, HEARS, None]), min_size=4, max_size=4)
@@ -123,7 +121,7 @@ def test_nobody_is_elected_without_a_majority(
     mono_s: float,
 ) -> None:
     what = canvass(*answers, pre=pre, silent=silent, cold=cold, yields=yields)
-    verdict = what.verdict(Policy.QUORUM, 3, better, Now(mono_s, EPOCH_MS))
+    verdict = what.verdict(Policy.QUORUM, 2, better, Now(mono_s, EPOCH_MS))
     if verdict in (Verdict.ELECTED, Verdict.AGREED, Verdict.YIELD):
         assert 1 + answers.count(YES) >= 3
     if verdict is Verdict.ELECTED:
@@ -139,7 +137,7 @@ def test_somebody_looks_again_when_the_verdict_may_be_another(
     """`due_s` is never past while the try goes on: no alarm that rings at once for ever."""
     what = canvass(*answers, cold=cold)
     now = Now(mono_s, EPOCH_MS)
-    if what.verdict(Policy.QUORUM, 3, [], now) is Verdict.OPEN:
+    if what.verdict(Policy.QUORUM, 2, [], now) is Verdict.OPEN:
         assert what.due_s(now) > mono_s
 
 

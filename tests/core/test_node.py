@@ -575,7 +575,6 @@ def test_a_peer_cannot_fill_the_log() -> None:
 # Leadership
 
 
-@pytest.mark.xfail(reason="who was not yet introduced when we were elected is not told that we lead")
 def test_who_is_introduced_after_we_were_elected_is_told_that_we_lead() -> None:
     """Our identity went out on the link before: it says that we are a worker."""
     peers = ("dev-01", "dev-02")
@@ -593,7 +592,6 @@ def test_who_is_introduced_after_we_were_elected_is_told_that_we_lead() -> None:
     assert any(isinstance(message, messages.Promote) for message in told)
 
 
-@pytest.mark.xfail(reason="a question is lost with the link it was put on, though another leads to the same voter")
 def test_a_voter_is_asked_again_when_the_link_of_the_question_closes() -> None:
     """Two candidates have dialled each other; the one that yields hangs up the link that it opened."""
     node = Node(configuration("dev-02"), Birth("b", "1"), Stored("s1"))

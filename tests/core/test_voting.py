@@ -232,7 +232,6 @@ def test_a_term_that_leaves_no_room_is_not_learned() -> None:
     assert list(who.learn(MAX_TERM)) != []
 
 
-@pytest.mark.xfail(strict=True, reason="only `learn` is bounded: a vote and `promote` take any term")
 def test_a_term_that_leaves_no_room_gets_no_vote_and_no_follower() -> None:
     who = voter()
     answer(who, request(MAX_TERM + 1))
@@ -261,7 +260,6 @@ def test_whoever_is_followed_may_count_on_it() -> None:
     assert answer(who, request(7))[0].reason == HEARS_PRIMARY
 
 
-@pytest.mark.xfail(strict=True, reason="a voter forgets who counts on it when it follows another that may not decide")
 def test_following_a_hub_does_not_end_what_is_owed_to_who_may_decide() -> None:
     who = voter(Ballot(5, None, "dev-01"), heard_s=LATER.mono_s)
     list(who.follow("dev-03", 0, LATER, decides=False))
@@ -274,9 +272,6 @@ def test_a_goodbye_or_a_step_down_releases() -> None:
     assert answer(who, request())[0].granted
 
 
-@pytest.mark.xfail(
-    strict=True, reason="standing takes the term of a try that began earlier, whatever was learned since"
-)
 def test_standing_takes_no_term_back() -> None:
     who = voter(Ballot(9))
     list(who.stand(6))

@@ -158,7 +158,7 @@ def test_other_peers_are_told_until_they_are_the_same_or_away() -> None:
     assert len(node.snapshot(NOW).alerts) == 1
     for later_s in range(10, 140, 10):
         node.step(inputs.TtlDue(), Now(NOW.mono_s + later_s, EPOCH_MS + later_s * 1000))
-    assert node.snapshot(NOW).alerts == ()
+    assert "peers-mismatch" not in {alert.code for alert in node.snapshot(NOW).alerts}
 
 
 def test_a_queue_that_fills_is_told_before_it_is_full() -> None:
@@ -200,6 +200,7 @@ def a_watch() -> Watch:
     membership = Membership("dev-01", what.hivemind.peer_ttl_ms)
     list(membership.introduced(identity(), NOW))
     leadership = Leadership.restored(what, Handshake(what, "own"), Stored("s1"))
+    leadership.role = Role.PRIMARY
     return Watch(what, Alerts(), leadership, membership)
 
 
