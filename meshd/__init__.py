@@ -18,6 +18,8 @@ A module imports only from lower floors; a test walks the imports.
     floor 0  model configuration       words
              project errors
 
+`simulation/` stands beside floor 3: whole meshes of nodes in simulated time. It imports nothing above floor 1.
+
 # The way of a message
 
     link -> connections (reader) -> wire.decode -> driver's inbox -> Node.step -> one core module -> effects

@@ -50,7 +50,7 @@ class NodesType(click.ParamType["Nodes"]):
 def simulate(
     seeds: int, first: int, seed: int | None, nodes: Nodes, hours: float, jobs: int | None, trace: bool, as_json: bool
 ) -> None:
-    """Run whole meshes in simulated time and look for a broken promise.
+    """Run whole meshes in simulated time under random faults. Changes nothing.
 
     Each seed is a mesh of real nodes with a simulated network, clock and disk: hours with a fault every 30 s on
     average, then all is healed, then quiet, in which everything must become equal. One seed is always the same run.

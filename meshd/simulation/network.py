@@ -204,9 +204,10 @@ class Network:
             self.world.step(way.receiver, Received(back.number, cast(Message, item)))
 
     def _measure(self, way: Way) -> None:
-        """The first ping's answer. Later ones would be contact, which heartbeats are too, and cost most of a run."""
+        """One ping's answer. Later ones would be contact, which heartbeats are too, and cost most of a run."""
         round_trip_s = 2 * self._between_s(way.sender, way.receiver)
-        self.world.at_host(self.world.now_s + round_trip_s, way.sender, self._measured, way, round_trip_s)
+        answered_s = self.world.now_s + PING_EVERY_S + round_trip_s
+        self.world.at_host(answered_s, way.sender, self._measured, way, round_trip_s)
 
     def _measured(self, way: Way, round_trip_s: float) -> None:
         if way.number in way.sender.ways and not self._is_mute(way):
