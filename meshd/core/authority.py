@@ -28,11 +28,17 @@ class Authority:
     majority: int
     sent_s: dict[int, float] = field(factory=dict)
     answered_s: dict[int, float] = field(factory=dict)
+    missing_since_s: float | None = None
+
+    def watch(self, now: Now, *, is_missing: bool) -> None:
+        """Remember since when a primary may not decide."""
+        self.missing_since_s = (self.missing_since_s or now.mono_s) if is_missing else None
 
     def begin(self) -> None:
         """A new term: nobody has answered in it."""
         self.sent_s.clear()
         self.answered_s.clear()
+        self.missing_since_s = None
 
     def sent(self, seq: int, now: Now) -> None:
         """A presence goes out."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from meshd.configuration import Configuration
 from meshd.core.authority import Authority
@@ -31,12 +31,13 @@ from meshd.core.candidacy import Candidacy, Kind
 from meshd.core.canvass import Verdict, patience_s
 from meshd.core.dialling import Dialling
 from meshd.core.effects import Effect, Emit, Level, Note
-from meshd.core.handshake import MAX_VOTERS, Handshake, Line
+from meshd.core.handshake import MAX_VOTERS, Handshake, Line, rank
 from meshd.core.history import History
 from meshd.core.messages import Goodbye, Heartbeat, Identity, Promote, Vote, VoteRequest
-from meshd.core.partition import Partition
+from meshd.core.partition import Contact
 from meshd.core.standing import TRANSITIONS, Cause, Policy, Standing, policy_of
 from meshd.core.stored import Stored
+from meshd.core.takeover import Proposals
 from meshd.core.voting import Voter
 from meshd.model import Dialect, JsonObject, Now, Role
 
@@ -62,13 +63,9 @@ class Leadership:
     primary_id: str | None = None
     primary_link: int | None = None
     primary_url: str | None = None
-    heard_seq: int | None = None
-    partition_since: Now | None = None
+    contact: Contact = field(factory=Contact)
     is_chosen: bool = False
-    undecided_since_s: float | None = None
-    _had_primary: bool = False
     _leads_unless: bool = False
-    is_taken_in: bool = False
     _is_leaving: bool = False
 
     @classmethod
@@ -79,7 +76,9 @@ class Leadership:
         voters = hivemind.peers[:MAX_VOTERS]
         index = configuration.priority
         is_voter = index is not None and index < MAX_VOTERS
-        voter = Voter(own_id, ttl_s, handshake.peers_hash, is_voter, stored.ballot)
+        voter = Voter(
+            own_id, ttl_s, handshake.peers_hash, is_voter, stored.ballot, Proposals.restored(stored.proposals)
+        )
         policy = policy_of(hivemind.failover, len(hivemind.peers))
         leadership = cls(
             configuration,
@@ -111,7 +110,7 @@ class Leadership:
 
     @property
     def partition_since_ms(self) -> int | None:
-        return self.partition_since.utc_ms if self.partition_since else None
+        return self.contact.partition_since.utc_ms if self.contact.partition_since else None
 
     def decides_in(self, now: Now) -> int | None:
         """The term in which this instance may decide, None while it may not."""
@@ -147,7 +146,7 @@ class Leadership:
     @property
     def _wants_election(self) -> bool:
         """A primary that was not elected in the newest term it knows, or that lost the majority which elected it."""
-        is_elected = self.leads == self.term and self.leads != HUB_TERM and self.undecided_since_s is None
+        is_elected = self.leads == self.term and self.leads != HUB_TERM and self.authority.missing_since_s is None
         return self.is_primary and self.voter.is_voter and not is_elected
 
     # The instance's own life
@@ -155,7 +154,7 @@ class Leadership:
     def begin(self, now: Now) -> Iterator[Effect]:
         """The instance starts: it looks for a primary; the configured one leads when there is none."""
         self.voter.begin(now)
-        self.partition_since = now
+        self.contact.lost(now)
         if self.configuration.protolab.role is Role.PRIMARY and self.configuration.hivemind.leader_eligible:
             self._leads_unless = True
             yield from self._ask(now, is_cold_start=True)
@@ -165,8 +164,7 @@ class Leadership:
 
     def leave(self) -> None:
         """The instance drains: nobody is dialled any more, and nobody asked."""
-        self._is_leaving = True
-        self.candidacy.canvass = None
+        self._is_leaving, self.candidacy.canvass = True, None
 
     def forgive(self, late_s: float, now: Now) -> Iterator[Effect]:
         """We were deaf for `late_s`; what was asked before is void."""
@@ -190,11 +188,9 @@ class Leadership:
 
     def check(self, now: Now) -> Iterator[Effect]:
         """Due with the TTL check: a primary that may no longer decide looks for another one."""
-        if not self.is_primary or not self.configuration.mesh_enabled or self.decides_in(now) is not None:
-            self.undecided_since_s = None
-        elif self.undecided_since_s is None:
-            self.undecided_since_s = now.mono_s
-        if self.is_primary and self.configuration.mesh_enabled:
+        leads_others = self.is_primary and self.configuration.mesh_enabled
+        self.authority.watch(now, is_missing=leads_others and self.decides_in(now) is None)
+        if leads_others:
             yield from self._look_on(now)
 
     def take_over(self, transfer: str | None, now: Now, *, is_chosen: bool = False) -> Iterator[Effect]:
@@ -211,7 +207,7 @@ class Leadership:
         self._leads_unless = leads_unless
         self.role, self.leads, self.is_chosen, self.candidacy.canvass = Role.WORKER, None, False, None
         self.primary_link = self.primary_id = None
-        self.partition_since = now
+        self.contact.lost(now)
         self.candidacy.hold_back(now, patience_s(self.voter.ttl_s))
         self._move(Cause.RELEASED)
         yield from self.voter.release()
@@ -278,17 +274,11 @@ class Leadership:
         We say so of the first one, and later only while the primary may decide: a hub that has lost its majority
         must not keep us from electing another.
         """
-        is_first, self.is_taken_in = not self.is_taken_in, True
+        is_first, self.contact.is_taken_in = not self.contact.is_taken_in, True
         is_ours = line.instance_id == self.voter.ballot.leader and line.leads == self.term
         if is_ours and (is_first or line.decides):
-            self.heard_seq, self.voter.heard_s = seq, now.mono_s
+            self.contact.heard_seq, self.voter.heard_s = seq, now.mono_s
         return is_first
-
-    def taken_in(self, now: Now) -> Partition | None:
-        """The primary that we follow counts on us, too: the partition that ends with it."""
-        is_start, self._had_primary = not self._had_primary, True
-        since, self.partition_since = self.partition_since, None
-        return Partition.ended(since, now, is_start=is_start) if since else None
 
     def heard_beat(self, line: Line, heartbeat: Heartbeat, now: Now) -> Iterator[Effect]:
         """A peer's heartbeat: whether it may decide, what it heard of us, which term it is in."""
@@ -367,6 +357,8 @@ class Leadership:
         own = self.voter.votes_for_itself(canvass.transfer, now)
         match canvass.verdict(self.policy, self.authority.majority - own, better, now):
             case Verdict.ELECTED if self.policy is Policy.QUORUM:
+                told = (proposal for vote in canvass.votes.values() for proposal in vote.proposals)
+                yield from self.voter.proposals.take_over(told, canvass.term)
                 yield from self._lead(canvass.term, f"elected by {len(canvass.granted()) + own} voters", now)
             case Verdict.ELECTED:
                 term = self.candidacy.own_term()
@@ -374,8 +366,7 @@ class Leadership:
                 yield from self._lead(term, "no better-placed voter is there", now)
             case Verdict.AGREED:
                 self._move(Cause.AGREED)
-                transfer, is_cold_start = canvass.transfer, canvass.is_cold_start
-                yield from self._ask(now, pre=False, transfer=transfer, is_cold_start=is_cold_start)
+                yield from self._ask(now, pre=False, transfer=canvass.transfer, is_cold_start=canvass.is_cold_start)
             case Verdict.YIELD:
                 yield from self._yield_to(better[0], now)
             case Verdict.HUB:
@@ -403,7 +394,7 @@ class Leadership:
         self._leads_unless = False
         self.role, self.leads = Role.PRIMARY, term
         self.primary_link, self.primary_id, self.primary_url = None, None, None
-        self.partition_since = None
+        self.contact.partition_since = None
         self.authority.begin()
         self.dialling.found(now)
         self._move(Cause.ELECTED)
@@ -436,7 +427,8 @@ class Leadership:
         before = self.primary_link
         term_before = self.term
         self.candidacy.settled()
-        self.heard_seq, self.is_chosen, self.is_taken_in, self._leads_unless = None, False, False, False
+        self.contact.found()
+        self.is_chosen = self._leads_unless = False
         self.primary_link, self.primary_id = line.link, line.instance_id
         self.primary_url = line.stated_url or line.url or self.primary_url
         self.dialling.found(now)
@@ -455,10 +447,10 @@ class Leadership:
     def _lost(self, cause: str, now: Now) -> Iterator[Effect]:
         """The link to the primary is gone, or the primary is none any more."""
         self.primary_link = None
-        self.partition_since = self.partition_since or now
+        self.contact.lost(now)
         self._move(Cause.LOST)
         self.dialling.begin_anew(now)
-        level = Level.INFO if self.is_taken_in else Level.DEBUG
+        level = Level.INFO if self.contact.is_taken_in else Level.DEBUG
         yield Note(level, f"no primary: {cause}")
 
     def _learn(self, term: int, now: Now) -> Iterator[Effect]:
@@ -505,5 +497,4 @@ class Leadership:
 
     @property
     def _own_rank(self) -> tuple[int, int, str]:
-        own = self.configuration.priority
-        return (self.leads or 0, -(MAX_VOTERS if own is None else own), self.voter.own_id)
+        return rank(self.leads or 0, self.configuration.priority, self.voter.own_id)

@@ -79,12 +79,12 @@ class Line:
 
     @property
     def rank(self) -> tuple[int, int, str]:
-        """Of two primaries the greater leads: the later term, then the better place. An original names no term."""
-        return (
-            -1 if self.leads is None else self.leads,
-            -(MAX_VOTERS if self.index is None else self.index),
-            self.peer,
-        )
+        return rank(self.leads, self.index, self.peer)
+
+
+def rank(leads: int | None, index: int | None, name: str) -> tuple[int, int, str]:
+    """Of two primaries the greater one leads: the later term, then the better place. An original names no term."""
+    return (-1 if leads is None else leads, -(MAX_VOTERS if index is None else index), name)
 
 
 def short_hash(*parts: str) -> str:
@@ -99,6 +99,12 @@ class Handshake:
     configuration: Configuration
     boot: str
     lines: dict[int, Line] = field(factory=dict)
+    hive: str | None = field(init=False)
+    peers_hash: str = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.hive = short_hash(self.configuration.name) if self.configuration.name else None
+        self.peers_hash = short_hash(*self.configuration.hivemind.peers)
 
     def opened(self, link: int, address: str, url: str | None, now: Now) -> None:
         self.lines[link] = Line(link, address, url, now.mono_s)
@@ -191,6 +197,10 @@ class Handshake:
         """All links of an instance, those among them that we are closing."""
         return [line for line in self.lines.values() if line.instance_id == instance_id]
 
+    def is_linked(self, instance_id: str) -> bool:
+        """Whether we hear this instance ourselves: over a link that nobody closes."""
+        return any(line.instance_id == instance_id and not line.closing for line in self.lines.values())
+
     def of_voter(self, index: int) -> list[Line]:
         """The open links of a voter."""
         return [line for line in self.lines.values() if line.index == index and not line.closing]
@@ -206,11 +216,3 @@ class Handshake:
     def greeted(self, but: int | None = None) -> tuple[int, ...]:
         """The links on which we said who we are, whether the other end has answered or has yet to."""
         return tuple(line.link for line in self.lines.values() if not line.closing and line.link != but)
-
-    @property
-    def hive(self) -> str | None:
-        return short_hash(self.configuration.name) if self.configuration.name else None
-
-    @property
-    def peers_hash(self) -> str:
-        return short_hash(*self.configuration.hivemind.peers)

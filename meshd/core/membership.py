@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field
 
 from meshd.core.effects import Effect, Emit, Level, Note
 from meshd.core.messages import Goodbye, Heartbeat, Identity, PresenceRow
@@ -90,7 +90,7 @@ def ttl_check_interval_s(peer_ttl_ms: int) -> float:
     return min(10.0, peer_ttl_ms / 4000)
 
 
-@frozen
+@define
 class Member:
     """A peer's row. `contact_s` is monotonic; `last_seen_ms` and `last_heartbeat_ms` are UTC, for display."""
 
@@ -152,21 +152,19 @@ class Membership:
         if row.timestamp is not None:
             known["last_heartbeat_ms"] = row.timestamp
         dialect = Dialect.NATIVE if row.boot or member.boot else Dialect.ORIGINAL
-        self._store(
-            evolve(member, contact_s=contact_s, last_seen_ms=max(0, now.utc_ms - row.age), dialect=dialect, **known),
-        )
+        self._set(member, contact_s=contact_s, last_seen_ms=max(0, now.utc_ms - row.age), dialect=dialect, **known)
         if row.status is not None:
             yield from self._apply(row.instance_id, CAUSE_OF_STATUS[row.status])
 
     def contact(self, instance_id: str, now: Now) -> None:
         """Any frame of a peer."""
         if member := self.members.get(instance_id):
-            self._store(evolve(member, contact_s=now.mono_s, last_seen_ms=now.utc_ms), tell=False)
+            member.contact_s, member.last_seen_ms = now.mono_s, now.utc_ms
 
     def measured(self, instance_id: str, latency_ms: float) -> None:
         """A round trip to a peer was timed."""
         if member := self.members.get(instance_id):
-            self._store(evolve(member, latency_ms=latency_ms), tell=False)
+            member.latency_ms = latency_ms
 
     def link_lost(self, instance_id: str) -> Iterator[Effect]:
         """The last link to a peer closed."""
@@ -196,7 +194,7 @@ class Membership:
     def forgive(self, late_s: float, now: Now) -> None:
         """We were deaf for so long: that was not the others' silence."""
         for member in list(self.members.values()):
-            self._store(evolve(member, contact_s=min(now.mono_s, member.contact_s + late_s)), tell=False)
+            member.contact_s = min(now.mono_s, member.contact_s + late_s)
         self._checked_s = now.mono_s
 
     def has_room_for(self, instance_id: str) -> bool:
@@ -212,16 +210,18 @@ class Membership:
             known["version"], known["leader_eligible"] = message.version, message.leader_eligible
         else:
             known["last_heartbeat_ms"] = message.timestamp
-        self._store(evolve(member, contact_s=now.mono_s, last_seen_ms=now.utc_ms, **known))
+        self._set(member, contact_s=now.mono_s, last_seen_ms=now.utc_ms, **known)
         yield from self._apply(message.instance_id, cause)
 
     def _new(self, instance_id: str, now: Now, status: Status = Status.LEFT) -> Member:
         return Member(instance_id, status, now.mono_s - self.peer_ttl_ms / 1000, now.utc_ms)
 
-    def _store(self, member: Member, *, tell: bool = True) -> None:
+    def _set(self, member: Member, **known: Any) -> None:
+        """Enter what is known of a member: news for the next presence."""
+        for name, value in known.items():
+            setattr(member, name, value)
         self.members[member.instance_id] = member
-        if tell:
-            self.changed.add(member.instance_id)
+        self.changed.add(member.instance_id)
 
     def _apply(self, instance_id: str, cause: Cause) -> Iterator[Effect]:
         """The only place a status changes."""
@@ -231,21 +231,22 @@ class Membership:
         status = TRANSITIONS[member.status, cause]
         if status is member.status:
             return
-        self._store(evolve(member, status=status))
+        before = member.status
+        self._set(member, status=status)
         self.turned.add(instance_id)
-        yield from self._told(member, status)
+        yield from self._told(member, before)
 
-    def _told(self, before: Member, status: Status) -> Iterator[Effect]:
-        peer = before.instance_id
-        if status is Status.FAILED and before.status.is_online:
-            seen = utc_text(before.last_seen_ms)
+    def _told(self, member: Member, before: Status) -> Iterator[Effect]:
+        peer, status = member.instance_id, member.status
+        if status is Status.FAILED and before.is_online:
+            seen = utc_text(member.last_seen_ms)
             alert = f"ALERT: Peer {peer} unreachable for >{self.peer_ttl_ms}ms (last seen {seen}) -- marking offline"
             yield Note(Level.WARNING, alert, {"peer": peer})
             yield Emit("sync:peer-unreachable", {"instanceId": peer, "lastSeen": seen, "peerTtlMs": self.peer_ttl_ms})
-        elif status is Status.LEFT and before.status.is_online:
+        elif status is Status.LEFT and before.is_online:
             yield Note(Level.INFO, f"peer {peer} said goodbye", {"peer": peer})
             yield Emit("sync:peer-left", {"instanceId": peer})
-        elif status.is_online and not before.status.is_online:
+        elif status.is_online and not before.is_online:
             yield Note(Level.INFO, f"peer {peer} is online", {"peer": peer})
             yield Emit("sync:peer-online", {"instanceId": peer})
         else:

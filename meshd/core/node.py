@@ -224,7 +224,7 @@ class Node:
         if line is None:
             return
         leadership = self._leadership  # a primary that has not taken us in may refuse us, again and again
-        carries_life = leadership.is_primary or (link == leadership.primary_link and leadership.is_taken_in)
+        carries_life = leadership.is_primary or (link == leadership.primary_link and leadership.contact.is_taken_in)
         if line.instance_id and carries_life and not self._handshake.of(line.instance_id) and not self._is_leaving:
             yield Note(Level.INFO, f"link to {line.peer} closed with {code} {reason}".rstrip(), {"peer": line.peer})
             yield from self._membership.link_lost(line.instance_id)
@@ -245,7 +245,7 @@ class Node:
 
     def _received(self, link: int, message: messages.Message, now: Now) -> Iterator[Effect]:
         line = self._handshake.lines.get(link)
-        if line is None or line.closing:
+        if line is None or (line.closing and not isinstance(message, messages.Goodbye)):
             self._dropped["after-close"] += 1
             return
         if line.instance_id:
@@ -344,7 +344,7 @@ class Node:
 
     def _recovered(self, now: Now) -> Iterator[Effect]:
         """The specification's words for the end of a partition; a start that finds its primary soon is none."""
-        partition = self._leadership.taken_in(now)
+        partition = self._leadership.contact.taken_in(now)
         if partition is None:
             return
         queued, duration_ms = len(self._replication.outbox), partition.duration_ms
@@ -415,7 +415,7 @@ class Node:
         if is_first:  # it counts on us once we say so
             yield Send(line.link, self._portrait.heartbeat(self._status, now))
         for row in presence.members:
-            if row.instance_id != self._own_id and not self._handshake.of(row.instance_id):
+            if row.instance_id != self._own_id and not self._handshake.is_linked(row.instance_id):
                 yield from self._membership.reported(row, now)
         yield from self._upkeep.heard_presence(line, presence, now)
 

@@ -1,8 +1,14 @@
-"""A partition: the time that an instance was without a primary."""
+"""How an instance stands with its primary: in contact, or partitioned from it since when.
+
+Rules:
+
+- A partition lasts until a primary has taken us in: until its first presence, for a native one. Who refuses us after
+  we found it has not ended ours.
+"""
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import define, frozen
 
 from meshd.model import Now
 
@@ -15,6 +21,28 @@ class Partition:
     duration_ms: int
     is_start: bool
 
-    @classmethod
-    def ended(cls, since: Now, now: Now, *, is_start: bool) -> Partition:
-        return cls(since.utc_ms, round((now.mono_s - since.mono_s) * 1000), is_start)
+
+@define
+class Contact:
+    """`heard_seq`: of the last presence that a primary may count; `partition_since` is None while in contact."""
+
+    heard_seq: int | None = None
+    is_taken_in: bool = False
+    partition_since: Now | None = None
+    _had_primary: bool = False
+
+    def found(self) -> None:
+        """Another primary, or a new link to it: it has yet to take us in."""
+        self.heard_seq, self.is_taken_in = None, False
+
+    def lost(self, now: Now) -> None:
+        """No primary from here on, if there was one."""
+        self.partition_since = self.partition_since or now
+
+    def taken_in(self, now: Now) -> Partition | None:
+        """The primary that we follow counts on us, too: the partition that ends with it."""
+        is_start, self._had_primary = not self._had_primary, True
+        since, self.partition_since = self.partition_since, None
+        if since is None:
+            return None
+        return Partition(since.utc_ms, round((now.mono_s - since.mono_s) * 1000), is_start)

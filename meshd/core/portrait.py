@@ -110,7 +110,7 @@ class Portrait:
             root=self.replication.root,
             leads=self.leadership.leads,
             authoritative=self._authoritative(now),
-            heard=self.leadership.heard_seq,
+            heard=self.leadership.contact.heard_seq,
         )
 
     def presence(self, now: Now, *, full: bool) -> messages.Presence:

@@ -69,7 +69,7 @@ class Upkeep:
     def check(self, now: Now) -> Iterator[Effect]:
         """Due with the TTL check."""
         yield from self.watch.check(now)
-        since_s = self.leadership.undecided_since_s
+        since_s = self.leadership.authority.missing_since_s
         is_missing = since_s is not None and now.mono_s - since_s >= self.configuration.hivemind.peer_ttl_ms / 8000
         text = "this primary is not in touch with a majority of the voters: it passes documents on and decides nothing"
         yield from self.watch.no_quorum(is_missing, text, now)

@@ -20,11 +20,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from meshd.core.ballot import Ballot
 from meshd.core.effects import Effect, Persist, SaveBallot, Send
 from meshd.core.messages import Vote, VoteRequest
+from meshd.core.takeover import Proposals
 from meshd.model import Now
 
 LEADS = "leads"
@@ -48,6 +49,7 @@ class Voter:
     peers_hash: str
     is_voter: bool
     ballot: Ballot
+    proposals: Proposals = field(factory=Proposals)
     heard_s: float = -inf
     awake_s: float = -inf
     begun_s: float = -inf
@@ -96,7 +98,8 @@ class Voter:
         reason = self.objection(request, now, leads=leads)
         if not reason and not request.pre:
             yield from self._save(evolve(self.ballot, term=request.term, vote=request.candidate))
-        yield Send(link, Vote(self.ballot.term, request.pre, not reason, reason))
+        proposals = () if reason or request.pre else self.proposals.told()
+        yield Send(link, Vote(self.ballot.term, request.pre, not reason, reason, proposals))
 
     def stand(self, term: int) -> Iterator[Effect]:
         """Vote for ourselves, in a term that we have not voted in."""

@@ -113,7 +113,7 @@ class Watch:
         for peer in self.alerts.subjects(PEERS_MISMATCH):
             if self.membership.members[peer].boot != self._mismatched.get(peer):
                 yield from self.alerts.cleared(PEERS_MISMATCH, peer)
-        since = self.leadership.partition_since
+        since = self.leadership.contact.partition_since
         if since and now.mono_s - since.mono_s >= ttl_s:
             text = f"no primary since {utc_text(since.utc_ms)}, longer than the TTL of {round(ttl_s * 1000)} ms"
             yield from self.alerts.raised(PARTITIONED, "", text, now)
@@ -139,5 +139,5 @@ class Watch:
             yield from self.alerts.raised(OUTBOX_FILLING, "", text, now)
         elif queued <= EASED * most:
             yield from self.alerts.cleared(OUTBOX_FILLING)
-        if self.leadership.partition_since is None:
+        if self.leadership.contact.partition_since is None:
             yield from self.alerts.cleared(PARTITIONED)

@@ -138,11 +138,11 @@ def test_presences_are_answered_at_once_the_first_time_and_then_with_each_beat()
     mesh = Electorate.running(3)
     second = mesh.host(2)
     (link,) = second.pipes
-    before = leadership(second).heard_seq
+    before = leadership(second).contact.heard_seq
     assert before is not None
     effects = mesh.step(second, Received(link, Presence(2, before + 1, full=False, members=())))
     assert not [effect for effect in effects if isinstance(effect, Send)]
-    assert leadership(second).heard_seq == before + 1
+    assert leadership(second).contact.heard_seq == before + 1
 
 
 def peer(name: str, *, url: str | None = None, leads: int | None = None) -> Identity:

@@ -39,7 +39,7 @@ LATER = at(BEGUN_S + 10 * TTL_S)
 
 def voter(ballot: Ballot = Ballot(5), *, heard_s: float = -inf, is_voter: bool = True) -> Voter:  # noqa: B008  frozen
     """dev-02, which has run for a long time."""
-    return Voter("dev-02", TTL_S, "hash", is_voter, ballot, heard_s, begun_s=BEGUN_S)
+    return Voter("dev-02", TTL_S, "hash", is_voter, ballot, heard_s=heard_s, begun_s=BEGUN_S)
 
 
 def request(

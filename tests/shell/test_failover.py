@@ -89,7 +89,6 @@ async def test_a_killed_primary_is_replaced_by_the_best_placed(world: World, aut
         assert turns[-1] == ("dev-02", 2)
 
 
-@pytest.mark.xfail(reason="an instance that waits for answers does not hear that it is told to go")
 async def test_who_heard_it_last_does_not_go_before_the_better_placed(world: World, autojump_clock: MockClock) -> None:
     """The better-placed asks first, is refused by who is still bound, and is told to go while it waits for others."""
     primary, worker, other = world.instances
