@@ -95,6 +95,12 @@ def test_without_a_quorum_nobody_leads_while_an_answer_says_that_somebody_does()
     assert canvass(HEARS, silent=3).verdict(Policy.PRIORITY, 3, [], EARLY) is Verdict.FAILED
 
 
+@pytest.mark.xfail(strict=True, reason="the earnest half of a cold start gathers no answers: it is over as it begins")
+def test_the_earnest_half_of_a_cold_start_waits_for_the_votes() -> None:
+    begun = Canvass(6, pre=False, asked=frozenset(range(4)), gather_until_s=100.0, give_up_s=OVER_S, is_cold_start=True)
+    assert begun.verdict(Policy.QUORUM, 3, [], EARLY) is Verdict.OPEN
+
+
 ANSWERS = st.lists(st.sampled_from([YES, NO, HEARS, None]), min_size=4, max_size=4)
 
 

@@ -611,7 +611,6 @@ def two_of_three() -> Electorate:
     return mesh
 
 
-@pytest.mark.xfail(strict=True, reason="a candidate votes for itself although another still counts on it")
 def test_a_person_cannot_make_an_instance_lead_that_its_primary_still_counts_on() -> None:
     mesh = two_of_three()
     mesh.split([1, 3], [2])
@@ -623,7 +622,6 @@ def test_a_person_cannot_make_an_instance_lead_that_its_primary_still_counts_on(
     mesh.safe()
 
 
-@pytest.mark.xfail(strict=True, reason="a candidate votes for itself although another still counts on it")
 def test_a_configured_primary_that_restarts_is_bound_like_any_other_voter() -> None:
     mesh = two_of_three()
     mesh.split([1, 3], [2])
