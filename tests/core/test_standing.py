@@ -100,7 +100,7 @@ def suffer(mesh: Electorate, what: str, whom: int | tuple[int, int]) -> None:
             is_parted = frozenset((one.name, other.name)) in mesh.cut
             (mesh.join if is_parted else mesh.part)(one, other)
         return
-    host = mesh.host(min(whom, 4))
+    host = mesh.host(min(whom, len(mesh.hosts)))
     match what:
         case "wait":
             mesh.advance(whom * TTL_S / 20)
