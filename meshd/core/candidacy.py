@@ -97,6 +97,21 @@ class Candidacy:
             del self.canvass.votes[line.index]
             yield from self.put(line)
 
+    def lose(self, index: int | None, *, by_dial: bool) -> Iterator[Effect]:
+        """A dial to a voter failed (`by_dial`), or a link to it is gone: there may be another way to ask it."""
+        canvass = self.canvass
+        if canvass is None or index not in canvass.asked or index in canvass.votes:
+            return
+        if by_dial:
+            canvass.dialled.discard(index)
+        if lines := self.handshake.of_voter(index):
+            yield from self.put(lines[-1])
+        elif by_dial:
+            canvass.silent.add(index)
+        elif index not in canvass.dialled:
+            canvass.dialled.add(index)
+            yield Dial(self.voters[index])
+
     def is_answer(self, line: Line, vote: Vote) -> bool:
         """Take an answer down; False when it answers something else than what we ask."""
         canvass = self.canvass
@@ -106,17 +121,6 @@ class Candidacy:
             return False
         canvass.votes[line.index] = vote
         return True
-
-    def is_silent(self, index: int | None, *, by_dial: bool) -> bool:
-        """A dial to a voter failed, or a link is gone; False when nobody waits for it, or a dial is under way."""
-        canvass = self.canvass
-        if canvass is None or index not in canvass.asked or index in canvass.votes:
-            return False
-        if by_dial:
-            canvass.dialled.discard(index)
-        if index not in canvass.dialled:
-            canvass.silent.add(index)
-        return index in canvass.silent
 
     def better(self) -> list[int]:
         """Who answered, may lead and goes before us."""

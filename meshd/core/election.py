@@ -217,7 +217,8 @@ class Leadership:
 
     def dial_failed(self, url: str, now: Now) -> Iterator[Effect]:
         """Nobody answered at `url`."""
-        yield from self._silent(self.candidacy.index_of(url), now, by_dial=True)
+        yield from self.candidacy.lose(self.candidacy.index_of(url), by_dial=True)
+        yield from self._count(now)
         self.dialling.done_with(url)
         yield from self._look_on(now)
 
@@ -227,11 +228,8 @@ class Leadership:
             yield from self._lost(f"the link to {line.peer} closed", now)
         self.dialling.done_with(link=line.link)
         index = line.index if line.instance_id else self.candidacy.index_of(line.url)
-        others = self.handshake.of_voter(index) if index is not None else []
-        if others:
-            yield from self.candidacy.put(others[-1])
-        else:
-            yield from self._silent(index, now, by_dial=line.url is not None)
+        yield from self.candidacy.lose(index, by_dial=line.url is not None)
+        yield from self._count(now)
         yield from self._look_on(now)
 
     def introduced(self, line: Line, identity: Identity, now: Now) -> Iterator[Effect]:
@@ -343,10 +341,6 @@ class Leadership:
         kind = Kind(pre, transfer, is_cold_start, yields, self.is_primary)
         yield from self.candidacy.ask(kind, now)
         yield from self._count(now)
-
-    def _silent(self, index: int | None, now: Now, *, by_dial: bool) -> Iterator[Effect]:
-        if self.candidacy.is_silent(index, by_dial=by_dial):
-            yield from self._count(now)
 
     def _count(self, now: Now) -> Iterator[Effect]:
         """Look whether the try has come to an end, and how."""

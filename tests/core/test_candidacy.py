@@ -126,20 +126,32 @@ def test_a_vote_in_another_term_is_none() -> None:
 def test_nobody_answers_who_was_not_asked() -> None:
     who = candidacy()
     assert not who.is_answer(link(who, 0), yes())
-    assert not who.is_silent(0, by_dial=True)
+    assert list(who.lose(0, by_dial=True)) == []
     assert who.better() == []
 
 
-def test_a_voter_that_cannot_be_reached_is_silent_once() -> None:
+def test_a_voter_that_cannot_be_reached_is_silent() -> None:
     who = candidacy()
     list(who.ask(PRE, NOW))
-    assert not who.is_silent(0, by_dial=False)  # a link of its own ended; ours is on its way
-    assert who.is_silent(0, by_dial=True)
-    assert not who.is_silent(None, by_dial=True)
-    assert not who.is_silent(2, by_dial=True)  # ourselves
+    assert who.canvass
+    assert list(who.lose(0, by_dial=False)) == []  # a link of its own ended; ours is on its way
+    assert who.canvass.silent == set()
+    assert list(who.lose(0, by_dial=True)) == []
+    assert who.canvass.silent == {0}
+    for nobody in (None, 2):  # 2 are we ourselves
+        assert list(who.lose(nobody, by_dial=True)) == []
+    who.is_answer(link(who, 1), yes())
+    assert list(who.lose(1, by_dial=True)) == []
+    assert who.canvass.silent == {0}
+
+
+def test_a_voter_whose_own_link_ends_is_dialled() -> None:
+    who = candidacy()
     line = link(who, 1)
-    who.is_answer(line, yes())
-    assert not who.is_silent(1, by_dial=True)
+    list(who.ask(PRE, NOW))
+    who.handshake.closed(line.link)
+    assert list(who.lose(1, by_dial=False)) == [Dial(who.voters[1])]
+    assert list(who.lose(1, by_dial=False)) == []
 
 
 # The better-placed
