@@ -4,7 +4,7 @@ A transcript is a row of steps. A step is lines of inputs, `----`, and the effec
 without `----` nobody looks at the effects. `#` begins a comment. Inputs, times in seconds, TTL 12 and heartbeat 3:
 
     mesh 3 [failover=..] [failback=..] [primary=dev-01|none] [witness=dev-03]
-    start|crash|drain|swallow NAME..     swallow: its links stay open, nothing arrives on them
+    start|crash|drain|swallow NAME..     swallow: its links stay open, nothing arrives, until `heal`
     wait SECONDS | stall NAME SECONDS
     cut NAME.. | NAME..                  no way between the groups; `heal` ends it
     deaf NAME NAME                       what the first says does not reach the second; `hear NAME NAME` ends it
