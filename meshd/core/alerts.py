@@ -50,7 +50,10 @@ RULES: dict[str, tuple[Severity, str]] = {
         "bring the primary back, or mend the way to it: when the queue is full, writes are refused",
     ),
     CLOCK_SKEW: (Severity.CRITICAL, "set the clocks right (NTP) on both hosts; they connect again by themselves"),
-    PEERS_MISMATCH: (Severity.WARNING, "give all instances the same hivemind.peers, in the same order"),
+    PEERS_MISMATCH: (
+        Severity.WARNING,
+        "give all instances the same hivemind.peers, in the same order, and the same failover",
+    ),
     DUPLICATE_INSTANCE: (
         Severity.CRITICAL,
         "give each instance a protolab.instanceId of its own, or stop the second daemon",

@@ -23,6 +23,7 @@ from attrs import define, evolve, field, frozen
 from meshd.configuration import Configuration
 from meshd.core.effects import HangUp
 from meshd.core.messages import Identity
+from meshd.core.standing import policy_of
 from meshd.model import Dialect, Now, Role
 
 PROTOCOL = 1
@@ -104,7 +105,8 @@ class Handshake:
 
     def __attrs_post_init__(self) -> None:
         self.hive = short_hash(self.configuration.name) if self.configuration.name else None
-        self.peers_hash = short_hash(*self.configuration.hivemind.peers)
+        hivemind = self.configuration.hivemind
+        self.peers_hash = short_hash(policy_of(hivemind.failover, len(hivemind.peers)), *hivemind.peers)
 
     def opened(self, link: int, address: str, url: str | None, now: Now) -> None:
         self.lines[link] = Line(link, address, url, now.mono_s)
