@@ -19,7 +19,6 @@ the first fault without knowing its path; a second, slower set that knows it is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache, lru_cache
 from types import NoneType
@@ -31,24 +30,21 @@ from cattrs import AttributeValidationNote, ClassValidationError, Converter, Ite
 from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from meshd import model
 from meshd.core.documents import Change, Kind, Register
 from meshd.core.messages import TYPES, DocumentState, FeatureEvent, Ignored, Malformed, Message, UtcMs
 from meshd.errors import DocumentError, LocalProtocolError, RemoteProtocolError
-from meshd.model import MAX_LABEL, MAX_TAGS, Capacity, Json, JsonObject, Stamp, Status, utc_text
+from meshd.model import Capacity, Json, JsonObject, Stamp, Status, utc_text
 from meshd.project import check_name, check_path
 
 MAX_JSON_DEPTH = 100
 """Levels of one JSON value. orjson reads 1024 and writes 254: deeper values would come in and never go out again."""
-
 NAMES = 1024  # of each kind that are known: more than a mesh has of instances, and of projects that change in one hour
 
 _MAX_INTEGER = 2**53 - 1
 _MAX_URL = 2000  # characters
 _MAX_REASON = 120  # characters; a reason is one log line, whatever the frame holds
 _MAX_SHOWN = 40  # characters of one key or value in it
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_LAST_UTC_MS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
 _Reader: TypeAlias = Callable[[Any, Any], Any]
 """Checks a parsed JSON value and gives what it stands for. The second argument is cattrs' and never used."""
@@ -97,9 +93,9 @@ def _envelope(frame: str | bytes) -> tuple[str, JsonObject]:
     if type(message) is not dict:
         raise _unexpected("an object", message)
     name = message.get("type")
-    if type(name) is not str:
-        raise RemoteProtocolError(f"type: {_unexpected('a text', name)}")
-    return name, message
+    if type(name) is str:
+        return name, message
+    raise RemoteProtocolError(f"type: {_unexpected('a text', name)}")
 
 
 # What is wrong with a frame, in one line.
@@ -159,7 +155,7 @@ def _text_to(most: int) -> _Reader:
     return read
 
 
-_label = _text_to(MAX_LABEL)
+_label = _text_to(model.MAX_LABEL)
 _url = _text_to(_MAX_URL)
 
 
@@ -200,13 +196,8 @@ def _word(words: type[StrEnum]) -> _Reader:
 
 
 def _utc_ms(value: Json, _: object) -> int:
-    if type(value) is str and value.isprintable():  # fromisoformat stops reading at a NUL
-        try:
-            utc_ms = (datetime.fromisoformat(value) - _EPOCH) // _MILLISECOND
-        except (ValueError, TypeError):  # TypeError: a time without an offset
-            utc_ms = -1
-        if 0 <= utc_ms <= _LAST_UTC_MS:
-            return utc_ms
+    if type(value) is str and (utc_ms := model.utc_ms_of(value)) is not None:
+        return utc_ms
     raise _unexpected("an ISO-8601 time with an offset, 1970 to 9999", value)
 
 
@@ -215,9 +206,8 @@ def _name(what: str) -> _Reader:
     return lambda value, _: known(_text(value, _))
 
 
-def _checked_once(check: Callable[[str], str]) -> Callable[[str], str]:
-    """A name that stands in every stamp is checked once, and is one text however often it was read."""
-    return lru_cache(NAMES)(check)
+_checked_once = lru_cache(NAMES)
+"""A name that stands in every stamp is checked once, and is one text however often it was read."""
 
 
 _instance_id = _name("an instanceId")
@@ -241,7 +231,7 @@ def _stamp(value: Json, _: object) -> Stamp:
     if type(value) is not list or len(value) != 3:
         raise _unexpected("a stamp [utcMs, counter, instanceId]", value)
     utc_ms = _count(value[0], _)
-    if utc_ms > _LAST_UTC_MS:
+    if utc_ms > model.LAST_UTC_MS:
         raise _unexpected("a stamp no later than the year 9999", value)
     return Stamp(utc_ms, _count(value[1], _), _instance_id(value[2], _))
 
@@ -328,8 +318,8 @@ _labels = _array(_label)
 
 
 def _tags(value: Json, _: object) -> tuple[str, ...]:
-    if type(value) is list and len(value) > MAX_TAGS:
-        raise _unexpected(f"an array of at most {MAX_TAGS}", value)
+    if type(value) is list and len(value) > model.MAX_TAGS:
+        raise _unexpected(f"an array of at most {model.MAX_TAGS}", value)
     tags: tuple[str, ...] = _labels(value, _)
     return tags
 
@@ -377,7 +367,7 @@ def _write_utc_ms(utc_ms: int) -> str:
 
 
 def _write_stamp(stamp: Stamp) -> list[Json]:
-    return [stamp.utc_ms, stamp.counter, stamp.instance_id]
+    return [*stamp]
 
 
 def _write_register(register: Register) -> list[Any]:
