@@ -52,7 +52,7 @@ RULES: dict[str, tuple[Severity, str]] = {
     CLOCK_SKEW: (Severity.CRITICAL, "set the clocks right (NTP) on both hosts; they connect again by themselves"),
     PEERS_MISMATCH: (
         Severity.WARNING,
-        "give all instances the same hivemind.peers, in the same order, and the same failover",
+        "give all instances the same hivemind.peers, in the same order, the same failover and the same peerTtlMs",
     ),
     DUPLICATE_INSTANCE: (
         Severity.CRITICAL,

@@ -283,7 +283,8 @@ class Leadership:
         if line.is_primary and heartbeat.leads is not None:
             decides = bool(heartbeat.authoritative)
             self.handshake.lines[line.link] = evolve(line, leads=heartbeat.leads, decides=decides)
-        if heartbeat.heard is not None and line.index is not None and heartbeat.term == self.leads:
+        is_ours = heartbeat.term == self.leads and line.agrees  # by another TTL it may soon elect another
+        if heartbeat.heard is not None and line.index is not None and is_ours:
             self.authority.answered(line.index, heartbeat.heard)
         yield from self._learn(heartbeat.term, now)
 

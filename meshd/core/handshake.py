@@ -55,6 +55,7 @@ class Line:
 
     `index`: its place among the voters, None for who is none. `leads`: the term it was elected for, None from an
     original peer or a worker. `decides`: whether it says that it may. `is_eligible`: whether it may lead at all.
+    `agrees`: whether it was given the same peers, failover and TTL as we were.
     """
 
     link: int
@@ -72,6 +73,7 @@ class Line:
     leads: int | None = None
     decides: bool = False
     is_eligible: bool = False
+    agrees: bool = False
 
     @property
     def peer(self) -> str:
@@ -106,7 +108,8 @@ class Handshake:
     def __attrs_post_init__(self) -> None:
         self.hive = short_hash(self.configuration.name) if self.configuration.name else None
         hivemind = self.configuration.hivemind
-        self.peers_hash = short_hash(policy_of(hivemind.failover, len(hivemind.peers)), *hivemind.peers)
+        policy = policy_of(hivemind.failover, len(hivemind.peers))
+        self.peers_hash = short_hash(policy, str(hivemind.peer_ttl_ms), *hivemind.peers)
 
     def opened(self, link: int, address: str, url: str | None, now: Now) -> None:
         self.lines[link] = Line(link, address, url, now.mono_s)
@@ -179,6 +182,7 @@ class Handshake:
             leads=identity.leads,
             decides=leads_original or bool(identity.authoritative),
             is_eligible=identity.leader_eligible,
+            agrees=identity.peers_hash == self.peers_hash,
         )
         return [other for other in others if not other.closing and bool(other.url) is bool(line.url)]
 

@@ -80,7 +80,7 @@ class Watch:
             yield from self.alerts.cleared(PEERS_MISMATCH, peer)
         else:
             self._mismatched[peer] = self.membership.members[peer].boot
-            text = f"{peer} was given other hivemind.peers or failover than this instance: they would elect differently"
+            text = f"{peer} has other hivemind.peers, failover or peerTtlMs than this instance: they elect differently"
             yield from self.alerts.raised(PEERS_MISMATCH, peer, text, now)
 
     def no_quorum(self, is_missing: bool, text: str, now: Now) -> Iterator[Effect]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attrs import define, evolve, field
+from attrs import define, field
 
-from meshd.configuration import Hivemind
 from meshd.core import effects, messages
 from meshd.core.ballot import Ballot
 from meshd.core.documents import Document, merge
@@ -58,12 +57,12 @@ def authority(node: Node, now: Now) -> int | None:
 class OneDecides(Invariant):
     """At most one instance decides in a term; where voters elect, at most one decides at any moment.
 
-    Among instances of one mind: who was given other peers or times is told so by an alert, and no rule can bind it.
+    Also among instances of which some were given other peers or times. Without voters nothing is promised to others.
     """
 
     name = "I1"
     clock: Callable[[Host], Now]
-    _deciders: dict[tuple[Hivemind, int], Host] = field(factory=dict)
+    _deciders: dict[tuple[bool, int], Host] = field(factory=dict)
     _decides: dict[Host, int] = field(factory=dict)
 
     def stepped(self, host: Host, now: Now) -> None:
@@ -75,16 +74,14 @@ class OneDecides(Invariant):
             self._begins(host, term)
 
     def _begins(self, host: Host, term: int) -> None:
-        rules = evolve(host.configuration.hivemind, leader_eligible=True)
-        decider = self._deciders.setdefault((rules, term), host)
-        self.require(decider is host, f"{decider} and {host} decide in term {term}")
         assert host.node is not None
-        if host.node._leadership.policy is Policy.QUORUM:
-            for other in self._decides:
-                is_of_one_mind = evolve(other.configuration.hivemind, leader_eligible=True) == rules
-                if other is not host and other.node is not None and is_of_one_mind:
-                    theirs = authority(other.node, self.clock(other))
-                    self.require(theirs is None, f"{host} decides in term {term} while {other} still does in {theirs}")
+        is_elected = host.node._leadership.policy is Policy.QUORUM
+        decider = self._deciders.setdefault((is_elected, term), host)
+        self.require(decider is host, f"{decider} and {host} decide in term {term}")
+        for other in self._decides if is_elected else ():
+            if other is not host and other.node is not None and other.node._leadership.policy is Policy.QUORUM:
+                theirs = authority(other.node, self.clock(other))
+                self.require(theirs is None, f"{host} decides in term {term} while {other} still does in {theirs}")
         self._decides[host] = term
 
 

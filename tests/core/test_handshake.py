@@ -181,7 +181,7 @@ def test_two_meshes_and_two_lists_of_peers_are_told_apart() -> None:
     assert short_hash("a", "b") == short_hash("a", "b")
     assert len({short_hash("a", "b"), short_hash("b", "a"), short_hash("ab"), short_hash("a")}) == 4
     assert table().hive == short_hash("protoMaker")
-    assert table().peers_hash == short_hash("quorum", *OURS.hivemind.peers)
+    assert table().peers_hash == short_hash("quorum", "120000", *OURS.hivemind.peers)
     assert Handshake(evolve(OURS, name=""), "b").hive is None
 
 
