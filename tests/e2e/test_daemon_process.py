@@ -295,6 +295,7 @@ async def test_what_it_knew_survives_a_kill(tmp_path: Path) -> None:
             return bool((await instance.get("/api/projects/beta"))["title"] == "By hand")
 
         await until(is_taken, 10)
+        await remembered(instance, "beta", "By hand")  # a poll that a signal cuts short leaves that to the next start
         assert await instance.stop() == 0
         after = await stored(instance)
         assert (after.store_id, after.seqs) == (before.store_id, {f"dev-01.{before.store_id}": 7})
@@ -302,13 +303,14 @@ async def test_what_it_knew_survives_a_kill(tmp_path: Path) -> None:
         assert "Traceback" not in instance.log
 
 
-async def remembered(instance: Instance, slug: str) -> None:
-    """Wait until the store knows what stands in a file, though nothing else happens."""
+async def remembered(instance: Instance, slug: str, text: str = "") -> None:
+    """Wait until the store knows what stands in a file, `text` among it, though nothing else happens."""
     database = f"file:{instance.repo_root}/data/meshd.db?mode=ro"
 
     async def is_remembered() -> bool:
         with closing(sqlite3.connect(database, uri=True)) as connection:
-            found = connection.execute("SELECT count(*) FROM seen WHERE slug = ?", (slug,)).fetchone()
+            query = "SELECT count(*) FROM seen WHERE slug = ? AND instr(document, ?)"
+            found = connection.execute(query, (slug, text)).fetchone()
         await trio.lowlevel.checkpoint()
         return bool(found[0])
 
