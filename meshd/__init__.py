@@ -47,6 +47,8 @@ order, and what has to be durable is on disk before anybody hears of it: persist
 - The values of the configuration are a floor below its reader, so that the core can be given them.
 - A primary counts a voter from the moment at which it sent what the voter says to have heard (`heard`, the `seq` of a
   presence), instead of an age stated by the voter: a slow network or a sleeping host cannot lengthen that.
+- `peersHash` covers failover and `peerTtlMs`, too: a voter with a shorter TTL would elect another while its primary
+  still counts on it. Whom a person promoted leads on although index 0 is back.
 - `role: primary` that finds no other primary leads as a hub without authority until a majority elects it: documents
   need no majority, claims do. A primary elected in an older term than it knows stands again, and leads on meanwhile.
 - After a restart a voter votes at once for whom it followed last, and for nobody else within the TTL; who remembers no
