@@ -68,6 +68,7 @@ EX_IOERR = 74
 EDGE_STOPS_WITHIN_S = 3.0
 CLOSE_WITHIN_S = 5.0
 COLLECT_AFTER = (50_000, 20, 100)  # documents and changes hold no cycles: looking for some took a fifth of a replay
+OF_DOCUMENTS = ("project:", "categories:")
 LATE_TICK_S = 5.0  # how late a ticker may be before the watchdog is not fed
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -376,8 +377,11 @@ async def _set_aside(data_dir: Path, slug: str, document: JsonObject) -> str:
 
 
 def _tell(events: EventStream, event: Emit) -> None:
+    """Hand an event to who listens; in the log, that documents changed is for debugging: there may be thousands."""
     events.append(event)
-    _events.info("%s", event.type, extra={"fields": {**event.payload, "eventId": event.id}})
+    level = logging.DEBUG if event.type.startswith(OF_DOCUMENTS) else logging.INFO
+    if _events.isEnabledFor(level):
+        _events.log(level, "%s", event.type, extra={"fields": {**event.payload, "eventId": event.id}})
 
 
 def run(loaded: Loaded, *, until_eof: bool = False) -> int:

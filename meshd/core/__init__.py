@@ -41,11 +41,12 @@ too slow, 4409 duplicate instanceId, 4410 superseded by a newer link, 4420 clock
 is there), `election` (who leads, with `dialling` for the way to the primary, `candidacy` and `canvass` for a try to be
 elected, `voting` for what binds a voter, `authority` for when a primary may decide, `standing` for the words and the
 transition table, `ballot` for what is on disk, `takeover` for what a new primary learns of claims, `partition` for the
-time without one, `history` for what was), `succession` (planned hand-over), `explanation` (all of that in words), `replication` (what the documents are, with `documents` for how they merge, `clock`
-for their stamps and `originals` for what original peers send), `settings` (what all hosts share, with `settings_schema`
-for what may be shared and `credentials` for what never is). `categories` is a document with the reserved slug
-`@categories`; `events` numbers and keeps what applications are told. `upkeep` puts together what keeps an instance
-right: `convergence` (who holds what we hold), `compaction` (sizes, and the end of tombstones), `watch` (links, queue,
-clock) and the `alerts` that they raise. `inputs` and `effects` are all that goes in and
-comes out, `messages` all that is said, `snapshot` all that may be looked at, `stored` all that is remembered.
+time without one, `history` for what was), `succession` (planned hand-over), `explanation` (all of that in words),
+`replication` (what the documents are, with `documents` for how they merge, `clock` for their stamps and `originals`
+for what original peers send), `settings` (what all hosts share, with `settings_schema` for what may be shared and
+`credentials` for what never is). `categories` is a document with the reserved slug `@categories`; `events` numbers and
+keeps what applications are told. `upkeep` puts together what keeps an instance right: `convergence` (who holds what we
+hold), `compaction` (sizes, and the end of tombstones), `watch` (links, queue, clock) and the `alerts` that they raise.
+`inputs` and `effects` are all that goes in and comes out, `messages` all that is said, `snapshot` all that may be
+looked at, `stored` all that is remembered.
 """  # noqa: E501  the table's rows are one line each
