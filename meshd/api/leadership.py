@@ -104,6 +104,7 @@ def _voter_json(voter: VoterView) -> JsonObject:
         "inSync": voter.in_sync,
         "contactAgeMs": None if voter.contact_age_s is None else round(voter.contact_age_s * 1000),
         "isSelf": voter.is_self,
+        "agrees": voter.agrees,
     }
 
 

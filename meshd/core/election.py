@@ -12,7 +12,6 @@ Rules (design, section 7):
 - A primary that was not elected in the newest term it knows asks for votes again. A hub without authority, and every
   primary without a quorum policy, keeps dialling the voters that it has no link to.
 - Two primaries meet: who was elected in the lower term steps down; in the same term who stands later in `peers`.
-- Terms without votes are taken so that no two instances can take the same: congruent to the index, modulo the voters.
 
 What others say about who leads comes in through `introduced`, `promoted` and `heard_beat`. What follows from a change
 of role for documents, settings and members is the node's business: it compares before and after each step.
@@ -20,7 +19,7 @@ of role for documents, settings and members is the node's business: it compares 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from math import inf
 
 from attrs import define, evolve, field
@@ -34,7 +33,7 @@ from meshd.core.effects import Effect, Emit, Level, Note
 from meshd.core.handshake import MAX_VOTERS, Handshake, Line, rank
 from meshd.core.history import History
 from meshd.core.messages import Goodbye, Heartbeat, Identity, Promote, Vote, VoteRequest
-from meshd.core.partition import Contact
+from meshd.core.partition import Contact, Partition
 from meshd.core.standing import TRANSITIONS, Cause, Policy, Standing, policy_of
 from meshd.core.stored import Stored
 from meshd.core.takeover import Proposals
@@ -66,6 +65,7 @@ class Leadership:
     contact: Contact = field(factory=Contact)
     is_chosen: bool = False
     _leads_unless: bool = False
+    _cause: str = ""
     _is_leaving: bool = False
 
     @classmethod
@@ -86,7 +86,7 @@ class Leadership:
             voter,
             Authority(ttl_s, len(voters) // 2 + 1),
             Dialling(configuration.protolab.instance_url, hivemind.peers),
-            History(list(stored.turns)),
+            History.restored(stored.turns),
             Candidacy(voters, index if is_voter else None, voter, handshake, policy),
             policy,
         )
@@ -180,18 +180,20 @@ class Leadership:
             yield from self._count(now)
         elif not self._is_leaving and now.mono_s >= self.due_s(now):
             self._move(Cause.SILENCE)
-            if not self.is_primary and self.history.leader is not None:
-                yield from self.history.turned(
-                    self.term, None, f"no primary that may decide was heard for {self.voter.ttl_s:g} s", now
-                )
+            if not self.is_primary:
+                yield from self._nobody_leads(f"no primary that may decide was heard for {self.voter.ttl_s:g} s", now)
             yield from self._ask(now, is_cold_start=self._leads_unless)
 
     def check(self, now: Now) -> Iterator[Effect]:
         """Due with the TTL check: a primary that may no longer decide looks for another one."""
-        leads_others = self.is_primary and self.configuration.mesh_enabled
-        self.authority.watch(now, is_missing=leads_others and self.decides_in(now) is None)
-        if leads_others:
+        if not self.configuration.mesh_enabled:
+            return
+        self.authority.watch(now, is_missing=self.is_primary and self.decides_in(now) is None)
+        if self.is_primary:
             yield from self._look_on(now)
+        since = self.contact.partition_since
+        if since and self.primary_link is None and now.mono_s - since.mono_s >= self.voter.ttl_s:
+            yield from self._nobody_leads(f"no primary was found for {self.voter.ttl_s:g} s", now)
 
     def take_over(self, transfer: str | None, now: Now, *, is_chosen: bool = False) -> Iterator[Effect]:
         """A primary hands over to us (`transfer`), or a person wants us to lead (`is_chosen`)."""
@@ -250,8 +252,7 @@ class Leadership:
             yield from self.candidacy.put(line)
         elif self._wants_election and line.index is not None:
             yield from self._ask(now)
-        if self._is_idle(self.handshake.lines[line.link]):
-            yield from self.handshake.hang_up(line.link, "looking for the primary")
+        yield from self._drop_idle()
         yield from self._look_on(now)
 
     def promoted(self, line: Line, promote: Promote, now: Now) -> Iterator[Effect]:
@@ -266,17 +267,23 @@ class Leadership:
         if link == self.primary_link and line.decides and line.instance_id == self.voter.ballot.leader:
             self.voter.heard_s = now.mono_s
 
-    def heard_presence(self, line: Line, seq: int, now: Now) -> bool:
-        """The primary's presence; True for the first one. It counts on us when we say that we heard it.
+    def heard_presence(self, line: Line, seq: int, now: Now) -> None:
+        """The primary's presence. It counts on us when we say that we heard it.
 
         We say so of the first one, and later only while the primary may decide: a hub that has lost its majority
         must not keep us from electing another.
         """
-        is_first, self.contact.is_taken_in = not self.contact.is_taken_in, True
         is_ours = line.instance_id == self.voter.ballot.leader and line.leads == self.term
-        if is_ours and (is_first or line.decides):
+        if is_ours and (line.decides or not self.contact.is_taken_in):
             self.contact.heard_seq, self.voter.heard_s = seq, now.mono_s
-        return is_first
+
+    def taken_in(self, now: Now) -> Generator[Effect, None, Partition | None]:
+        """The primary that we follow has taken us in: it leads. Returns the partition that ends with it."""
+        line = self.handshake.lines[self.primary_link] if self.primary_link is not None else None
+        is_news = line and (self.history.leader != line.instance_id or (line.leads or 0) > self.history.term)
+        if line and is_news and not self.contact.is_taken_in:
+            yield from self.history.turned(self.term, line.instance_id, self._cause, now)
+        return self.contact.taken_in(now)
 
     def heard_beat(self, line: Line, heartbeat: Heartbeat, now: Now) -> Iterator[Effect]:
         """A peer's heartbeat: whether it may decide, what it heard of us, which term it is in."""
@@ -286,6 +293,8 @@ class Leadership:
         is_ours = heartbeat.term == self.leads and line.agrees  # by another TTL it may soon elect another
         if heartbeat.heard is not None and line.index is not None and is_ours:
             self.authority.answered(line.index, heartbeat.heard)
+            if self.decides_in(now) is not None:
+                self.authority.watch(now, is_missing=False)
         yield from self._learn(heartbeat.term, now)
 
     def heard_goodbye(self, goodbye: Goodbye, now: Now) -> Iterator[Effect]:
@@ -293,7 +302,7 @@ class Leadership:
         if goodbye.instance_id != self.voter.ballot.leader or self.is_primary:
             return
         yield from self.voter.release()
-        yield from self.history.turned(self.term, None, f"{goodbye.instance_id} said goodbye", now)
+        yield from self._nobody_leads(f"{goodbye.instance_id} said goodbye", now)
         self.candidacy.not_before_s = now.mono_s
         if goodbye.successor == self.voter.own_id:
             yield from self.take_over(goodbye.instance_id, now)
@@ -363,15 +372,12 @@ class Leadership:
                 self._move(Cause.AGREED)
                 yield from self._ask(now, pre=False, transfer=canvass.transfer, is_cold_start=canvass.is_cold_start)
             case Verdict.YIELD:
-                yield from self._yield_to(better[0], now)
+                yield from self.candidacy.pass_over(better[0], now)
+                self._move(Cause.YIELDED)
             case Verdict.HUB:
                 yield from self._lead(HUB_TERM, "it is the configured primary, and nobody else leads", now)
             case Verdict.FAILED:
                 yield from self._failed(now)
-
-    def _yield_to(self, index: int, now: Now) -> Iterator[Effect]:
-        yield from self.candidacy.pass_over(index, now)
-        self._move(Cause.YIELDED)
 
     def _failed(self, now: Now) -> Iterator[Effect]:
         self.candidacy.failed(now)
@@ -395,7 +401,8 @@ class Leadership:
         self._move(Cause.ELECTED)
         if term:
             yield from self.voter.follow(self.voter.own_id, term, now, decides=False)
-        yield from self.history.turned(self.term, self.voter.own_id, cause, now)
+        told = f"a person chose it: {cause}" if self.is_chosen else cause
+        yield from self.history.turned(self.term, self.voter.own_id, told, now)
         yield from self._look_on(now)
 
     # Following
@@ -403,7 +410,7 @@ class Leadership:
     def _meets_primary(self, line: Line, cause: str, now: Now) -> Iterator[Effect]:
         """Somebody leads: follow it, unless we or whom we follow lead with more right."""
         if self.is_primary:
-            if line.rank > self._own_rank:
+            if line.rank > rank(self.leads or 0, self.configuration.priority, self.voter.own_id):
                 yield from self._outranked(line, now)
                 yield from self._follow(line, cause, now)
             return
@@ -420,7 +427,6 @@ class Leadership:
 
     def _follow(self, line: Line, cause: str, now: Now) -> Iterator[Effect]:
         before = self.primary_link
-        term_before = self.term
         self.candidacy.settled()
         self.contact.found()
         self.is_chosen = self._leads_unless = False
@@ -430,8 +436,7 @@ class Leadership:
         self._move(Cause.FOUND)
         leader, term = str(line.instance_id), line.leads or 0
         yield from self.voter.follow(leader, term, now, decides=line.decides)
-        if self.history.leader != leader or (line.leads or 0) > term_before:
-            yield from self.history.turned(self.term, leader, cause, now)
+        self._cause = cause
         if before is not None and before != line.link:
             yield from self.handshake.hang_up(before, f"following {leader}")
         for other in self.handshake.of(leader):
@@ -455,6 +460,13 @@ class Leadership:
         yield from self.voter.learn(term)
         if self.is_primary and not self.candidacy.canvass:
             yield from self._ask(now)
+
+    def _nobody_leads(self, cause: str, now: Now) -> Iterator[Effect]:
+        """Whoever led does no longer, as far as can be seen from here."""
+        if self.primary_link is None:
+            self.primary_id = None
+        if self.history.leader is not None:
+            yield from self.history.turned(self.term, None, cause, now)
 
     def _look_on(self, now: Now) -> Iterator[Effect]:
         """Dial, if there is somebody to look for."""
@@ -480,16 +492,8 @@ class Leadership:
         """The only place the standing changes."""
         self.standing = TRANSITIONS[self.standing, cause]
 
-    def _is_idle(self, line: Line) -> bool:
-        """A link that we dialled and that leads nowhere; in an election, whom we dialled may need it."""
-        is_electing = self.candidacy.canvass is not None or self.standing in (Standing.YIELDING, Standing.LEADING)
-        return bool(line.url) and not line.closing and not is_electing and line.link != self.primary_link
-
     def _drop_idle(self) -> Iterator[Effect]:
-        for line in list(self.handshake.lines.values()):
-            if line.instance_id and self._is_idle(line):
+        """Links that we dialled and that lead nowhere go; in an election, whom we dialled may need them."""
+        if self.candidacy.canvass is None and self.standing not in (Standing.YIELDING, Standing.LEADING):
+            for line in self.handshake.dialled(but=self.primary_link):
                 yield from self.handshake.hang_up(line.link, "looking for the primary")
-
-    @property
-    def _own_rank(self) -> tuple[int, int, str]:
-        return rank(self.leads or 0, self.configuration.priority, self.voter.own_id)

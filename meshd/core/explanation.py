@@ -90,25 +90,34 @@ class Explanation:
             else:
                 in_sync = self.convergence.in_sync(member.instance_id)
                 age_s = now.mono_s - member.contact_s
-                may_lead = member.leader_eligible
-                name, status = member.instance_id, member.status
-                yield VoterView(index, url, name, status, may_lead, in_sync, age_s, is_self=False)
+                name, status, may_lead = member.instance_id, member.status, member.leader_eligible
+                agrees = member.peers_hash in (None, self.leadership.handshake.peers_hash)
+                yield VoterView(index, url, name, status, may_lead, in_sync, age_s, is_self=False, agrees=agrees)
 
     def _failover(self, voters: Sequence[VoterView]) -> FailoverView:
         """What would happen if the primary were lost at this moment."""
         leadership = self.leadership
-        others = [voter for voter in voters if voter.instance_id is None or voter.instance_id != self._leader]
-        there = [voter for voter in others if voter.status is not None and voter.status.is_online]
+        leader = self._leader
+        others = [voter for voter in voters if leader is None or voter.instance_id != leader]
+        there = [voter for voter in others if voter.status is not None and voter.status.is_online and voter.agrees]
         winner = next((voter.instance_id for voter in there if voter.eligible), None)
         missing = []
         if leadership.policy is Policy.MANUAL:
             missing.append("hivemind.failover is manual: nobody takes over before `meshd promote`")
         if leadership.policy is Policy.QUORUM and len(there) < leadership.authority.majority:
-            count = leadership.authority.majority - len(there)
-            away = ", ".join(voter.instance_id or voter.url for voter in others if voter not in there)
-            missing.append(
-                f"{count} more of the voters, to be a majority without the primary; away: {away or 'nobody'}"
-            )
-        if winner is None:
+            without = f"without {leader} " if leader else ""
+            count = f"{len(there)} of {len(voters)} voters {'is' if len(there) == 1 else 'are'} left"
+            missing.append(f"{without}{count}, {leadership.authority.majority} are needed")
+            missing += [_absence(voter) for voter in others if voter not in there]
+        elif winner is None:
             missing.append("a voter other than the primary that is there and may lead")
         return FailoverView(possible=not missing, winner=None if missing else winner, missing=tuple(missing))
+
+
+def _absence(voter: VoterView) -> str:
+    name = voter.instance_id or voter.url
+    if voter.status is None:
+        return f"{name} was never met"
+    if not voter.agrees:
+        return f"{name} was given other hivemind.peers, failover or peerTtlMs: it gives no vote"
+    return f"{name} is {voter.status.shown}"

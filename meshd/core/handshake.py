@@ -203,6 +203,11 @@ class Handshake:
         """All links of an instance, those among them that we are closing."""
         return [line for line in self.lines.values() if line.instance_id == instance_id]
 
+    def dialled(self, but: int | None) -> list[Line]:
+        """The links that we opened, to who is known."""
+        lines = self.lines.values()
+        return [line for line in lines if line.url and line.instance_id and not line.closing and line.link != but]
+
     def is_linked(self, instance_id: str) -> bool:
         """Whether we hear this instance ourselves: over a link that nobody closes."""
         return any(line.instance_id == instance_id and not line.closing for line in self.lines.values())

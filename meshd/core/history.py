@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from attrs import define, field
 
@@ -17,6 +17,17 @@ class History:
 
     turns: list[Turn] = field(factory=list)
     cause: str = "it has just started"
+
+    @classmethod
+    def restored(cls, turns: Iterable[Turn]) -> History:
+        """Go on where the store ends."""
+        kept = list(turns)
+        return cls(kept, kept[-1].cause) if kept else cls()
+
+    @property
+    def term(self) -> int:
+        """The term of the latest turn."""
+        return self.turns[-1].term if self.turns else 0
 
     @property
     def leader(self) -> str | None:

@@ -107,6 +107,7 @@ class Member:
     version: str | None = None
     dialect: Dialect = Dialect.ORIGINAL
     leader_eligible: bool = True
+    peers_hash: str | None = None
     capacity: Capacity | None = None
     last_heartbeat_ms: int | None = None
     latency_ms: float | None = None
@@ -146,7 +147,9 @@ class Membership:
                 return
             member = self._new(row.instance_id, now, Status.LEFT if row.status.is_online else row.status)
         contact_s = max(member.contact_s, now.mono_s - row.age / 1000)
-        known = _given(row, "boot", "name", "tags", "url", "priority", "version", "capacity", "leader_eligible")
+        known = _given(
+            row, "boot", "name", "tags", "url", "priority", "version", "capacity", "leader_eligible", "peers_hash"
+        )
         if row.role is not None:
             known["focus"] = row.role
         if row.timestamp is not None:
@@ -208,6 +211,7 @@ class Membership:
         if isinstance(message, Identity):
             known["dialect"] = Dialect.ORIGINAL if message.protocol is None else Dialect.NATIVE
             known["version"], known["leader_eligible"] = message.version, message.leader_eligible
+            known["peers_hash"] = message.peers_hash
         else:
             known["last_heartbeat_ms"] = message.timestamp
         self._set(member, contact_s=now.mono_s, last_seen_ms=now.utc_ms, **known)

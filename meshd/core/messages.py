@@ -103,6 +103,7 @@ class PresenceRow:
     timestamp: UtcMs | None = None
     root: str | None = None
     leader_eligible: bool | None = None
+    peers_hash: str | None = None
 
 
 @frozen

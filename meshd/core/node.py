@@ -344,7 +344,7 @@ class Node:
 
     def _recovered(self, now: Now) -> Iterator[Effect]:
         """The specification's words for the end of a partition; a start that finds its primary soon is none."""
-        partition = self._leadership.contact.taken_in(now)
+        partition = yield from self._leadership.taken_in(now)
         if partition is None:
             return
         queued, duration_ms = len(self._replication.outbox), partition.duration_ms
@@ -410,7 +410,8 @@ class Node:
         if line.link != self._leadership.primary_link:
             self._dropped["presence-of-no-primary"] += 1
             return
-        is_first = self._leadership.heard_presence(line, presence.seq, now)
+        is_first = not self._leadership.contact.is_taken_in
+        self._leadership.heard_presence(line, presence.seq, now)
         yield from self._recovered(now)
         if is_first:  # it counts on us once we say so
             yield Send(line.link, self._portrait.heartbeat(self._status, now))

@@ -41,7 +41,7 @@ class Contact:
 
     def taken_in(self, now: Now) -> Partition | None:
         """The primary that we follow counts on us, too: the partition that ends with it."""
-        is_start, self._had_primary = not self._had_primary, True
+        is_start, self._had_primary, self.is_taken_in = not self._had_primary, True, True
         since, self.partition_since = self.partition_since, None
         if since is None:
             return None

@@ -177,6 +177,7 @@ def _row(member: Member, root: str | None, now: Now, *, whole: bool) -> messages
         timestamp=None if heartbeat_ms is None else UtcMs(heartbeat_ms),
         root=root,
         leader_eligible=member.leader_eligible,
+        peers_hash=member.peers_hash,
     )
 
 

@@ -48,7 +48,7 @@ class VoterView:
     """One of the voters, in the order of `peers`, as seen from here.
 
     `instance_id` is None for who was never met. `contact_age_s`: since it was last heard, None for never (and for
-    ourselves). `eligible`: whether it may lead.
+    ourselves). `eligible`: whether it may lead. `agrees`: whether it was given the same peers, failover and TTL.
     """
 
     index: int
@@ -59,6 +59,7 @@ class VoterView:
     in_sync: bool | None
     contact_age_s: float | None
     is_self: bool
+    agrees: bool = True
 
 
 @frozen

@@ -7,7 +7,7 @@ Rules (design, section 7):
 - When no new primary is heard of soon, the old one stands again.
 - `failback: auto`: once index 0 has been linked and in sync for twice the TTL, the acting primary hands over to it. Not
   again within ten minutes; twice as long each time that leadership came back soon.
-  Whom a person has chosen leads until it is lost or a person chooses another.
+  Whom a person has chosen, by `promote` or by `step-down`, leads until it is lost or a person chooses another.
 - A primary that drains names its successor in its goodbye. `meshd promote` asks the primary, and without one stands.
 """
 
@@ -60,7 +60,9 @@ class Succession:
 
     def nominated(self, line: Line, message: Nominate, now: Now) -> Iterator[Effect]:
         """A worker passes on that a person wants another primary."""
-        if self.leadership.is_primary and message.instance_id != self.leadership.voter.own_id:
+        if self.leadership.is_primary and message.instance_id == self.leadership.voter.own_id:
+            self.leadership.is_chosen = True
+        elif self.leadership.is_primary:
             refused = yield from self._hand_over_to(message.instance_id, f"a person asked for it on {line.peer}", now)
             if refused:
                 yield Note(Level.WARNING, f"{line.peer} asks to promote {message.instance_id}: {refused.detail}")
@@ -92,6 +94,7 @@ class Succession:
         leadership = self.leadership
         if leadership.is_primary:
             if instance_id == leadership.voter.own_id:
+                leadership.is_chosen = True
                 return None
             return (yield from self._hand_over_to(instance_id, "a person asked for it", now))
         if instance_id == leadership.voter.own_id and not leadership.is_eligible:
@@ -138,6 +141,8 @@ class Succession:
         member = self.membership.members.get(line.instance_id or "")
         if line.index is None or line.closing or member is None:
             return "is not among the voters, the first of hivemind.peers"
+        if not line.agrees:
+            return "was given other hivemind.peers, failover or peerTtlMs, and would find no votes"
         if not line.is_eligible:
             return "may not lead: its leaderEligible is false"
         if member.status is not Status.ALIVE:

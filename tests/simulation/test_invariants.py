@@ -20,7 +20,7 @@ from meshd.model import Now
 from meshd.simulation.simulation import simulate
 from meshd.simulation.world import MakeNode
 
-WITHIN_SEEDS = 12
+WITHIN_SEEDS = 30
 
 
 def found(invariant: str, nodes: int = 4, make_node: MakeNode = Node) -> bool:
