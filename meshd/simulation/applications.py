@@ -1,4 +1,4 @@
-"""What applications and people do to the hosts meanwhile: edits of a few small documents, settings, lost conflicts."""
+"""What applications and people do meanwhile: edits of a few documents, settings, lost conflicts, another primary."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from meshd.core.inputs import (
     DeleteProject,
     PatchProject,
     PatchSettings,
+    PromoteInstance,
     PutProject,
     PutSettings,
+    StepDown,
     TakeConflict,
 )
 from meshd.model import Json, JsonObject
@@ -56,6 +58,8 @@ def _command(world: World, host: Host) -> None:
         world.command(host, lambda number: PutProject(number, categories.SLUG, names))
     elif kind < 0.92:
         _take_back(world, host)
+    elif kind < 0.95:
+        _another_primary(world, host)
     else:
         _settings(world, host)
 
@@ -72,6 +76,15 @@ def _take_back(world: World, host: Host) -> None:
         lost = world.chance.choice(kept)
         take = world.chance.random() < 0.5
         world.command(host, lambda number: TakeConflict(number, lost.slug, lost.id, take=take))
+
+
+def _another_primary(world: World, host: Host) -> None:
+    """A person promotes somebody, from wherever, or lets whoever is asked step down."""
+    if world.chance.random() < 0.3:
+        world.command(host, StepDown)
+    else:
+        name = world.chance.choice(world.hosts).name
+        world.command(host, lambda number: PromoteInstance(number, name))
 
 
 def _settings(world: World, host: Host) -> None:
