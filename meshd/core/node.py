@@ -150,11 +150,12 @@ class Node:
     # Leadership
 
     @property
-    def _course(self) -> tuple[int | None, int | None]:
-        """Who leads, as far as documents and settings care: ourselves in this term, or who is at this link."""
-        return self._leadership.leads, self._leadership.primary_link
+    def _course(self) -> tuple[int | None, tuple[int, int | None] | None]:
+        """Who leads, as far as documents and settings care: ourselves in this term, or who is at this link in that."""
+        link = self._leadership.primary_link
+        return self._leadership.leads, None if link is None else (link, self._handshake.lines[link].leads)
 
-    def _take_course(self, before: tuple[int | None, int | None], now: Now) -> Iterator[Effect]:
+    def _take_course(self, before: tuple[int | None, tuple[int, int | None] | None], now: Now) -> Iterator[Effect]:
         """What follows for everything else when another leads than before the step."""
         if self._course == before:
             return
@@ -163,11 +164,12 @@ class Node:
             yield from self._replication.lead(leads)
         elif led is not None:
             self._replication.follow()
-        if follows != followed:
-            yield from self._follow(follows, now)
-        if follows is not None or leads is not None:
+        link = self._leadership.primary_link
+        if follows != followed:  # also the same one in another term: between the two it acknowledged nothing
+            yield from self._follow(link, now)
+        if link is not None or leads is not None:
             yield from self._share_file(now)
-            others = self._handshake.greeted(but=follows if led is None else None)
+            others = self._handshake.greeted(but=link if led is None else None)
             yield Broadcast(others, self._portrait.promote(now) if leads else self._portrait.identity(now))
         if leads is not None:
             for link in self._handshake.links():

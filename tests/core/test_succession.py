@@ -238,3 +238,17 @@ def test_whom_a_person_chose_leads_on(failover: str) -> None:
     mesh.settled("dev-03")
     mesh.advance(5 * TTL_S)
     mesh.settled("dev-03")
+
+
+def test_what_was_sent_while_nobody_led_is_acknowledged_by_whoever_leads_again() -> None:
+    """The old primary takes a change between two of its terms, on the same link: it is sent again, and acknowledged."""
+    mesh = Electorate.running(3)
+    first, second, third = (mesh.host(number) for number in (1, 2, 3))
+    mesh.swallow(third)
+    mesh.step(first, PromoteInstance(1, "dev-03"))
+    mesh.settle()
+    assert mesh.primaries() == []
+    mesh.put(second, "site", {"title": "T"})
+    mesh.advance(TTL_S)
+    assert mesh.primaries() == ["dev-01"]
+    assert mesh.snapshot(second).queued_changes == 0
