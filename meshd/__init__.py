@@ -18,6 +18,8 @@ A module imports only from lower floors; a test walks the imports.
     floor 0  model configuration       words
              project errors
 
+`simulation/` stands beside floor 3: whole meshes of nodes in simulated time. It imports nothing above floor 1.
+
 # The way of a message
 
     link -> connections (reader) -> wire.decode -> driver's inbox -> Node.step -> one core module -> effects
@@ -29,10 +31,10 @@ order, and what has to be durable is on disk before anybody hears of it: persist
 
 # Nurseries and drain
 
-    engine       driver                                      cancelled last
-      edge       API                                         stopped last but one, within a deadline
-        mesh     links, listener                             deadline: the drain's grace
-          tick   heartbeat, TTL, files, disk, watchdog       cancelled first
+    engine       driver                                        cancelled last
+      edge       API                                           stopped last but one, within a deadline
+        mesh     links, listener                               deadline: the drain's grace
+          tick   heartbeat, TTL, alarm, files, disk, watchdog  cancelled first
 
 # Choices
 
@@ -43,6 +45,18 @@ order, and what has to be durable is on disk before anybody hears of it: persist
   that what came as whole documents is not taken for missed changes.
 - The worker starts the exchange, after its queue: the primary's answer then holds both.
 - The values of the configuration are a floor below its reader, so that the core can be given them.
+- A primary counts a voter from the moment at which it sent what the voter says to have heard (`heard`, the `seq` of a
+  presence), instead of an age stated by the voter: a slow network or a sleeping host cannot lengthen that.
+- `peersHash` covers failover and `peerTtlMs`, too: a voter with a shorter TTL would elect another while its primary
+  still counts on it. Whom a person promoted leads on although index 0 is back.
+- `role: primary` that finds no other primary leads as a hub without authority until a majority elects it: documents
+  need no majority, claims do. A primary elected in an older term than it knows stands again, and leads on meanwhile.
+- After a restart a voter votes at once for whom it followed last, and for nobody else within the TTL; who remembers no
+  term, in a mesh past its first, votes for nobody within it. So what a primary counts on survives a voter's restart.
+- Terms taken without votes (`priority`, `manual`) are congruent to the index of who takes them: no two instances can
+  decide in one term even when each of two sides leads.
+- A candidate's links serve its followers: `promote` needs no second dial. Of two links between two instances, opened
+  from both sides at once, the one that follows ends one.
 - Every instance listens on its sync port, workers too; health shows a worker's `syncPort` as null, as the
   specification has it.
 - The last 16 MiB of the disk are kept for what peers send: before they are touched, this host's own commands are

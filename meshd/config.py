@@ -32,6 +32,7 @@ from ruamel.yaml.reader import ReaderError
 
 from meshd.config_check import FOREIGN, KEYS, RELATIONS, Key, Refused, found, nearest, snake
 from meshd.configuration import Configuration
+from meshd.core.settings_schema import sift
 from meshd.errors import ConfigError, Problem
 from meshd.model import Json
 
@@ -90,9 +91,11 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
         raise ConfigError((attrs.evolve(unreadable.problem, file=str(path)),)) from unreadable.__cause__
     reading.read_root(root)
     reading.read_environment(environ)
+    reading.sift_shared_settings()
     reading.fill_defaults()
     configuration = reading.configuration()
     reading.check_relations(configuration)
+    reading.check_workspace(configuration)
     problems = tuple(sorted(reading.problems, key=lambda problem: (problem.line == 0, problem.line, problem.column)))
     if any(problem.fatal for problem in problems):
         raise ConfigError(problems)
@@ -452,6 +455,24 @@ class _Reading:
                 for problem in relation(configuration):
                     self._place(problem)
 
+    def check_workspace(self, configuration: Configuration) -> None:
+        """A root that is not there may come later, or may be a slip."""
+        root = configuration.repo_root
+        if "repoRoot" not in self.broken and not os.path.isdir(root):  # noqa: PTH112  Path.is_dir raises without permission
+            allowed = "meshd does not make it: until it is there, no project file is written or read"
+            self._place(Problem("repoRoot", f"found no folder {root}", allowed, fatal=False))
+
+    def sift_shared_settings(self) -> None:
+        """Leave out what may not be shared, and say so; the rest of them stands."""
+        written = self.values.get("sharedSettings")
+        if not isinstance(written, Mapping):
+            return
+        self.values["sharedSettings"], faults = sift(written)
+        for fault in faults:
+            name = f"sharedSettings.{fault.path}" if fault.path else "sharedSettings"
+            at = f"sharedSettings[{fault.path.partition('.')[0]}]"
+            self._place(Problem(name, "left out, it cannot be shared", fault.detail, fatal=False), at)
+
     def entries(self) -> tuple[Entry, ...]:
         return tuple(
             Entry(key.name, _as_json(self.values.get(key.name, _default(key))), self.origins.get(key.name, "default"))
@@ -464,9 +485,9 @@ class _Reading:
         line, column = _start(node)
         self.problems.append(Problem(_shown(key), what, allowed, self.file, line, column, suggestion, fatal))
 
-    def _place(self, problem: Problem) -> None:
-        """Report a problem at its key, or at the nearest thing around it that stands in the file."""
-        name = problem.key
+    def _place(self, problem: Problem, at: str = "") -> None:
+        """Report a problem at its key (or `at`), or at the nearest thing around it that stands in the file."""
+        name = at or problem.key
         around = (name, name.partition("[")[0], name.rpartition(".")[0])
         file, line, column = next((self.places[part] for part in around if part in self.places), (self.file, 0, 0))
-        self.problems.append(attrs.evolve(problem, key=_shown(name), file=file, line=line, column=column))
+        self.problems.append(attrs.evolve(problem, key=_shown(problem.key), file=file, line=line, column=column))

@@ -22,7 +22,7 @@ from attrs import frozen
 
 from meshd.configuration import Configuration
 from meshd.errors import DocumentError, Problem
-from meshd.model import Focus, Json, Role
+from meshd.model import MAX_LABEL, MAX_TAGS, Focus, Json, Role
 from meshd.project import check_name
 
 _YEAR_MS = 31_536_000_000
@@ -31,7 +31,7 @@ _SHOWN_CHARACTERS = 80
 _NAME_ALLOWED = "a name of at most 200 bytes that does not start with a dot and holds no /, \\ or control character"
 _ADDRESS_ALLOWED = "an IP address to listen on, such as 0.0.0.0 (every interface) or 127.0.0.1"
 _URL_ALLOWED = "a URL such as ws://100.64.0.1:4444 (ws or wss, host, port)"
-_TEXT_ALLOWED = "a text of one line, 1 to 200 characters"
+_TEXT_ALLOWED = f"a text of one line, 1 to {MAX_LABEL} characters"
 
 # Below these, an instance is busy with itself: for tests and demonstrations only.
 SHORT_TICK_MS = 5_000
@@ -266,11 +266,11 @@ def _host(host: str) -> str | None:
     return host
 
 
-def _list_of(kind: Kind, allowed: str, *, in_text: bool) -> Kind:
+def _list_of(kind: Kind, allowed: str, *, in_text: bool, most: float = math.inf) -> Kind:
     """A list of values of one kind; every element that is refused is named. Nothing written means an empty list."""
 
     def accept(value: Json) -> tuple[object, ...]:
-        if not isinstance(value, list | None):
+        if not isinstance(value, list | None) or len(value or ()) > most:
             raise _refuse(value, allowed)
         accepted: list[object] = []
         refusals: list[Refusal] = []
@@ -325,7 +325,7 @@ def _is_portable(value: Json) -> bool:
 
 
 SWITCH = Kind(_accept_switch, _switch_from_text)
-TEXT = Kind(_text(_TEXT_ALLOWED, lambda text: 0 < len(text) <= 200 and text.isprintable()))
+TEXT = Kind(_text(_TEXT_ALLOWED, lambda text: 0 < len(text) <= MAX_LABEL and text.isprintable()))
 NAME = Kind(_accept_name)
 PATH = Kind(_accept_path)
 ADDRESS = Kind(_accept_address)
@@ -333,7 +333,7 @@ URL = Kind(_accept_url)
 PORT = _whole(1, 65_535)
 COUNT = _whole(1, 1_000_000_000)
 URLS = _list_of(URL, "a list of URLs, each on a line of its own after `- `", in_text=True)
-TEXTS = _list_of(TEXT, "a list of texts, such as [backend, infra]", in_text=True)
+TAGS = _list_of(TEXT, f"a list of at most {MAX_TAGS} texts, such as [backend, infra]", in_text=True, most=MAX_TAGS)
 _WORD = Kind(_text("a text", lambda text: "\0" not in text))
 COMMAND = _list_of(_WORD, "a list of words, the program first, such as [./agent, --once]", in_text=False)
 ENVIRONMENT = Kind(_accept_environment, None)
@@ -357,7 +357,7 @@ KEYS = (
     Key("protolab.advertised", SWITCH, "`instanceUrl` names a port that is mapped to `syncPort` on purpose (Docker)"),
     Key("instance.name", TEXT, "Display name"),
     Key("instance.role", _choice(Focus), "Work that this instance prefers", renamed="focus"),
-    Key("instance.tags", TEXTS, "More that it can do"),
+    Key("instance.tags", TAGS, "More that it can do"),
     Key("hivemind.enabled", SWITCH, "Switch the mesh on; `protolab.enabled` has to be true as well"),
     Key("hivemind.heartbeatIntervalMs", _milliseconds(), "How often an instance says that it is there"),
     Key("hivemind.peerTtlMs", _milliseconds(), "How long a silent peer counts as online; at least 3 heartbeats"),

@@ -10,6 +10,8 @@ Rules (design, sections 2, 3 and 6):
 - A link is pinged every 10 s, which also times the round trip. When neither the answer nor anything else came within
   20 s more, the link is dead: TCP alone would take 15 minutes to notice. While our own inbox is full nothing is read,
   and nobody is blamed for it.
+- A URL is dialled once at a time: who asks again meanwhile moves the time of a dial that waits, and no more. Whether
+  it was asked for once or twice, one answer comes: `LinkUp`, or `DialFailed` within `links.DIAL_S`.
 - Hanging up flushes the outbox first, bounded: the last frame says why.
 - Nothing that happens on one link may end another. Whatever a link raises ends here, with its peer's name in the log.
 """
@@ -31,7 +33,7 @@ from meshd.core.inputs import DialFailed, Input, LatencyMeasured, LinkDown, Link
 from meshd.errors import DialError, LinkClosed
 from meshd.links import Link, Network
 
-OUTBOX_FRAMES = 8192  # a replay window of single changes, and room for what happens meanwhile
+OUTBOX_FRAMES = 8192  # eight replay windows of single changes: room for what happens while a peer is slow
 OUTBOX_BYTES = 64 * 1024 * 1024  # all documents of a large mesh once; what a peer that never reads can make us hold
 PING_EVERY_S = 10.0
 PONG_WITHIN_S = 20.0
@@ -81,6 +83,7 @@ class Connections:
         self._random = random
         self._numbers = count(1)
         self._open: dict[int, _OpenLink] = {}
+        self._dials: dict[str, trio.CancelScope] = {}  # by URL, until they are answered; the deadline ends the wait
         self._nursery: trio.Nursery | None = None
         self._all_closed = trio.Event()
 
@@ -106,8 +109,14 @@ class Connections:
                 open_link.scope.cancel()
 
     def dial(self, url: str, delay_s: float) -> None:
-        if self._nursery:  # else the mesh has ended, and nobody is dialled any more
-            self._nursery.start_soon(self._dial, url, delay_s)
+        if not self._nursery:
+            return  # the mesh has ended, and nobody is dialled any more
+        due_s = trio.current_time() + delay_s * self._random.uniform(0.5, 1.0)
+        if waiting := self._dials.get(url):
+            waiting.deadline = due_s  # without effect on one that is under way
+        else:
+            waiting = self._dials[url] = trio.CancelScope(deadline=due_s)
+            self._nursery.start_soon(self._dial, url, waiting)
 
     def hang_up(self, link: int, code: int, reason: str) -> None:
         open_link = self._open.get(link)
@@ -128,16 +137,24 @@ class Connections:
         """Live through an accepted link."""
         await self._live(link, None)
 
-    async def _dial(self, url: str, delay_s: float) -> None:
-        await trio.sleep(delay_s * self._random.uniform(0.5, 1.0))
+    async def _dial(self, url: str, waiting: trio.CancelScope) -> None:
+        with waiting:
+            await trio.sleep_forever()
         try:
             async with self._network.dial(url) as link:
+                self._answered(url, waiting)
                 await self._live(link, url)
         except DialError as error:
+            self._answered(url, waiting)
             await self._put(DialFailed(url, str(error)))
         except Exception:  # noqa: BLE001  the crash boundary of a dial: a bug met with one peer must not cost the others
             _log.exception("dialling %s crashed", url)
+            self._answered(url, waiting)
             await self._put(DialFailed(url, "crashed"))
+
+    def _answered(self, url: str, waiting: trio.CancelScope) -> None:
+        if self._dials.get(url) is waiting:  # else the next dial, asked for while the link of this one was up
+            del self._dials[url]
 
     async def _live(self, link: Link, url: str | None) -> None:
         number = next(self._numbers)

@@ -1,9 +1,9 @@
 """The composition root: builds an instance from its configuration, nests its nurseries, owns its drain.
 
-    engine       driver                                      cancelled last
-      edge       API                                         stopped last but one, within a deadline
-        mesh     links, listener                             deadline: the drain's grace
-          tick   heartbeat, TTL, files, disk, watchdog       cancelled first
+    engine       driver                                        cancelled last
+      edge       API                                           stopped last but one, within a deadline
+        mesh     links, listener                               deadline: the drain's grace
+          tick   heartbeat, TTL, alarm, files, disk, watchdog  cancelled first
 
 Rules (design, section 3):
 
@@ -14,14 +14,16 @@ Rules (design, section 3):
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
 import signal
 import socket
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -65,7 +67,10 @@ EX_IOERR = 74
 
 EDGE_STOPS_WITHIN_S = 3.0
 CLOSE_WITHIN_S = 5.0
+COLLECT_AFTER = (50_000, 20, 100)  # documents and changes hold no cycles: looking for some took a fifth of a replay
+OF_DOCUMENTS = ("project:", "categories:")
 LATE_TICK_S = 5.0  # how late a ticker may be before the watchdog is not fed
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger("meshd.daemon")
 _events = logging.getLogger("meshd.event")
@@ -243,6 +248,7 @@ def _start_tickers(
         tickers.append(("ttl", ttl_check_interval_s(hivemind.peer_ttl_ms), check_ttl))
     for name, interval_s, action in tickers:
         tick.start_soon(_repeat, name, interval_s, action, progress)
+    tick.start_soon(driver.sound_alarms)
     tick.start_soon(notifier.watchdog, progress.is_made)
 
 
@@ -256,18 +262,40 @@ async def _repeat(name: str, interval_s: float, action: Callable[[], Awaitable[N
         await trio.sleep_until(due_s)
 
 
-async def _main(configuration: Configuration) -> None:
+async def _main(configuration: Configuration, until_eof: bool) -> None:
     drain = Drain()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*SIGNALS) as signals, _unblocked(SIGNALS):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain_on, signals, drain)
+            if until_eof:
+                nursery.start_soon(_drain_at_eof, drain)
             await _serve(configuration, drain)
             nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def _unblocked(signals: Iterable[int]) -> Iterator[None]:
+    """Let these signals in for as long as somebody listens; before and after, the entry point may have blocked them."""
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def _drain_on(signals: AsyncIterator[int], drain: Drain) -> None:
     async for number in signals:
         drain.request(f"{signal.Signals(number).name} received")
+
+
+async def _drain_at_eof(drain: Drain) -> None:
+    """Standard input ends when the last process that holds its other end does, however that one ends.
+
+    Read in a thread, which suits every kind of file and is given up when the daemon ends.
+    """
+    while await trio.to_thread.run_sync(os.read, sys.stdin.fileno(), 4096, abandon_on_cancel=True):
+        pass
+    drain.request("standard input ended")
 
 
 async def _serve(configuration: Configuration, drain: Drain) -> None:
@@ -336,30 +364,44 @@ async def _serve_api(  # noqa: ASYNC128  the server says when it has started
     await server.serve(create_app(instance), sockets, stop, task_status=task_status)
 
 
-async def _set_aside(data_dir: Path, slug: str, document: JsonObject) -> None:
-    """Keep a document that cannot be taken; a name that was never used before."""
+async def _set_aside(data_dir: Path, slug: str, document: JsonObject) -> str:
+    """Keep a document that cannot be taken, under a name that was never used before."""
     folder = trio.Path(data_dir / "aside")
+    file = folder / f"{slug}.{time.time_ns()}.json"
     try:
         await folder.mkdir(exist_ok=True)
-        await (folder / f"{slug}.{time.time_ns()}.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        await file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     except OSError as error:
         raise StoreError(f"a project.json cannot be set aside in {folder}: {error.strerror}") from error
+    return str(file)
 
 
 def _tell(events: EventStream, event: Emit) -> None:
+    """Hand an event to who listens; in the log, that documents changed is for debugging: there may be thousands."""
     events.append(event)
-    _events.info("%s", event.type, extra={"fields": {**event.payload, "eventId": event.id}})
+    level = logging.DEBUG if event.type.startswith(OF_DOCUMENTS) else logging.INFO
+    if _events.isEnabledFor(level):
+        _events.log(level, "%s", event.type, extra={"fields": {**event.payload, "eventId": event.id}})
 
 
-def run(loaded: Loaded) -> int:
-    """Run the daemon until it has drained; returns the exit code. What went wrong is on standard error, one line."""
+def run(loaded: Loaded, *, until_eof: bool = False) -> int:
+    """Run the daemon until it has drained; returns the exit code. What went wrong is on standard error, one line.
+
+    The end of standard input drains it too when `until_eof`.
+    """
     configuration = loaded.configuration
     logs.configure(configuration.log.format, configuration.log.level, os.environ)
     for warning in loaded.warnings:
-        _log.warning("%s", warning)
+        _log.warning("%s: %s", warning.place, warning.text)  # the line has its level already
+    if early := signal.sigpending() & set(SIGNALS):
+        name = signal.Signals(min(early)).name
+        _log.info("%s received before anything was started: nothing to drain", name)
+        return EX_OK
     exit_code = EX_OK
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
     try:
-        trio.run(_main, configuration)
+        trio.run(_main, configuration, until_eof)
     except* ListenError as group:
         exit_code = _failed(group, EX_OSERR)
     except* StoreError as group:

@@ -8,8 +8,10 @@ Rules (design, section 2, "The seam"):
   only after it do their other effects happen: persist, then send. Steps go on while a commit runs.
 - When only the disk's reserve is left, a command of this host is refused before it is stepped. What peers send goes
   on; when the disk has no room for that either, the process ends: nothing is acknowledged that is not on disk.
-- Workspace files follow last, one write for each document, however often it changed meanwhile. What then stands in a
-  file is persisted with the next commit, so a later document is never on disk without it.
+- One alarm is set at a time. It is due by the node's clock, which goes on while the host sleeps; trio's stands still.
+- Workspace files follow last, one write for each document, however often it changed meanwhile; while changes keep
+  coming, ten times a second. What then stands in a file is persisted with the next commit, so a later document is never
+  on disk without it.
 
     put -> inbox -> step -> outcomes -> commit -> send, dial, hang up, emit, note, reply -> workspace
 """
@@ -17,6 +19,7 @@ Rules (design, section 2, "The seam"):
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import NoReturn, Protocol
@@ -28,7 +31,7 @@ from meshd import wire
 from meshd.core import effects
 from meshd.core.documents import Document
 from meshd.core.effects import Accepted, Effect, Rejected
-from meshd.core.inputs import Input, Request
+from meshd.core.inputs import AlarmDue, Input, LeadershipCommand, Request
 from meshd.core.node import Node
 from meshd.core.snapshot import Snapshot
 from meshd.model import Now
@@ -38,6 +41,8 @@ from meshd.workspace import Workspace
 INBOX = 256  # inputs waiting for their step: enough to ride out a commit; when full, links are read no further
 OUTCOMES = 256  # steps waiting for a commit: bounds what one group commit has to hold
 BATCH = 256  # steps in one group commit
+LOOK_AGAIN_S = 10.0  # how late an alarm may be after the host slept
+FILES_EVERY_S = 0.1  # commits wait while files are written: soon enough for eyes, and a small part of the time
 
 _log = logging.getLogger("meshd.mesh")
 
@@ -87,6 +92,10 @@ class Driver:
         self._calls: dict[int, list[Accepted | Rejected]] = {}
         self._numbers = count(1)
         self._seen: list[SaveSeen] = []
+        self._alarm_at_s = math.inf
+        self._alarm_set = trio.Event()
+        self._behind: dict[str, Document] = {}  # committed, and not in their files yet
+        self._files_due_s = -math.inf
 
     def connect(self, links: Links) -> None:
         """Give the driver its links; before `run`."""
@@ -111,9 +120,12 @@ class Driver:
         await done.wait()
 
     async def submit(self, command: Request) -> Accepted | Rejected:
-        """Hand in a command of this host; the answer comes when what it did is on disk."""
+        """Hand in a command of this host; the answer comes when what it did is on disk.
+
+        Leadership needs no more than the disk's reserve: a host whose disk is full can still be told to hand over.
+        """
         disk = self._store.disk()
-        if disk.is_full:
+        if disk.is_full and not isinstance(command, LeadershipCommand):
             return Rejected("disk-full", f"{disk}: make room, and try again")
         numbered = evolve(command, command=next(self._numbers))
         answers = self._calls[numbered.command] = []
@@ -137,6 +149,19 @@ class Driver:
         await self._outcomes.send(_Outcome([effects.WriteProject(document) for document in documents], None, settled))
         await settled.wait()
 
+    async def sound_alarms(self) -> NoReturn:
+        """Hand in `AlarmDue` whenever the time of the alarm that was set last has come."""
+        while True:
+            self._alarm_set = trio.Event()
+            left_s = self._alarm_at_s - self._clock().mono_s
+            if left_s <= 0:
+                self._alarm_at_s = math.inf
+                await self.put(AlarmDue())
+            else:
+                wait_s = min(left_s, LOOK_AGAIN_S) if math.isfinite(left_s) else math.inf
+                with trio.move_on_after(wait_s):
+                    await self._alarm_set.wait()
+
     async def _step(self) -> NoReturn:
         while True:
             entry = await self._inputs.receive()
@@ -146,19 +171,27 @@ class Driver:
 
     async def _perform(self) -> NoReturn:
         while True:
-            batch = [await self._performed.receive()]
-            while len(batch) < BATCH:
-                try:
-                    batch.append(self._performed.receive_nowait())
-                except trio.WouldBlock:
-                    break
-            await self._commit(batch)
+            batch = await self._gathered()
+            if batch:
+                await self._commit(batch)
             for outcome in batch:
                 for effect in outcome.effects:
                     self._do(effect)
                 if outcome.done is not None:
                     outcome.done.set()
             await self._write_files(batch)
+
+    async def _gathered(self) -> list[_Outcome]:
+        """The steps that wait; none when files are due before one comes."""
+        batch: list[_Outcome] = []
+        with trio.move_on_at(self._files_due_s if self._behind else math.inf):
+            batch.append(await self._performed.receive())
+        while 0 < len(batch) < BATCH:
+            try:
+                batch.append(self._performed.receive_nowait())
+            except trio.WouldBlock:
+                break
+        return batch
 
     async def _commit(self, batch: Sequence[_Outcome]) -> None:
         asked = [
@@ -181,6 +214,9 @@ class Driver:
                 self._links.dial(url, delay_s)
             case effects.HangUp(link, code, reason):
                 self._links.hang_up(link, code, reason)
+            case effects.Alarm(at_s):
+                self._alarm_at_s = at_s
+                self._alarm_set.set()
             case effects.Emit():
                 self._emit(effect)
             case effects.Note(level, text, fields):
@@ -192,15 +228,17 @@ class Driver:
                 pass  # done before and after, for the whole batch
 
     async def _write_files(self, batch: Sequence[_Outcome]) -> None:
-        latest: dict[str, Document] = {}
         for outcome in batch:
             for effect in outcome.effects:
                 if isinstance(effect, effects.WriteProject):
-                    latest[effect.document.slug] = effect.document
+                    self._behind[effect.document.slug] = effect.document
         is_awaited = any(outcome.settled is not None for outcome in batch)
-        if latest or is_awaited:
-            written = await self._workspace.write(latest.values())
+        if is_awaited or (self._behind and trio.current_time() >= self._files_due_s):
+            documents, self._behind = self._behind, {}
+            written = await self._workspace.write(documents.values())
             self._seen += [SaveSeen(slug, document) for slug, document in written.items()]
+            if documents:
+                self._files_due_s = trio.current_time() + FILES_EVERY_S
         if is_awaited:
             await self._commit([])
         for outcome in batch:

@@ -25,11 +25,13 @@ from meshd.core.documents import Document
 from meshd.core.effects import Accepted, Rejected
 from meshd.core.inputs import Command, PutProject
 from meshd.core.snapshot import Snapshot
+from meshd.errors import DocumentError
 from meshd.model import JsonObject, Role
-from meshd.workspace import Edited, Report, Workspace
+from meshd.project import check_shape
+from meshd.workspace import Edited, Invalid, Report, Unwritable, Workspace
 
-SetAside: TypeAlias = Callable[[str, JsonObject], Awaitable[None]]
-"""Keeps a document that cannot be taken; given its slug."""
+SetAside: TypeAlias = Callable[[str, JsonObject], Awaitable[str]]
+"""Keeps a document that cannot be taken; given its slug, returns where."""
 
 AT_ONCE = 16  # edits taken in one go: each waits for its commit, and systemd's watchdog for the end of the go
 _NO_ROOM = {"disk-full", "outbox-full"}
@@ -77,7 +79,7 @@ class Edits:
             if isinstance(report, Edited):
                 await self._take(report)
             else:
-                _log.warning("%s", report.reason, extra={"fields": {"slug": report.slug}})
+                self._warn(report.slug, _told(report))
 
     async def _look(self) -> None:
         reports = await self._workspace.poll()
@@ -106,26 +108,49 @@ class Edits:
             _log.info("the store is empty: project files wait until the mesh was heard, %.0f s at most", left_s)
 
     async def _take(self, edit: Edited) -> None:
-        fields = {"fields": {"slug": edit.slug}}
         if edit.base is None and self._document(edit.slug):
-            await self._set_aside(edit.slug, edit.document)
+            where = await self._set_aside(edit.slug, edit.document)
             self._workspace.absorbed(edit)
             if document := self._document(edit.slug):
                 await self._engine.show([document])
-            _log.warning(
-                "a project.json that meshd did not write was set aside: the mesh has this project", extra=fields
-            )
+            stands = "meshd did not write this file, and the mesh has a project of this name, which stands"
+            self._warn(edit.slug, f"{stands}: the file's content was set aside as {where}")
             return
-        outcome = await self._engine.submit(PutProject(0, edit.slug, edit.document, base=edit.base))
+        outcome = _slip(edit) or await self._engine.submit(PutProject(0, edit.slug, edit.document, base=edit.base))
         if isinstance(outcome, Rejected):
             if outcome.code in _NO_ROOM:
                 self._without_room[edit.slug] = edit
                 if edit.slug in self._tried_again:
                     return
-            _log.warning("the edit of project.json was not taken: %s", outcome.detail, extra=fields)
+            self._warn(edit.slug, f"the edit was not taken, it waits in the file: {outcome.detail}")
         else:
             self._workspace.absorbed(edit)
+
+    def _warn(self, slug: str, text: str) -> None:
+        _log.warning("%s: %s", self._workspace.path(slug), text, extra={"fields": {"slug": slug or None}})
 
     def _document(self, slug: str) -> Document | None:
         document = self._engine.snapshot().documents.get(slug)
         return document if document and document.ended is None else None
+
+
+def _slip(edit: Edited) -> Rejected | None:
+    """Why an edit is not taken that would leave no list of milestones or phases where there was one, or none yet."""
+    try:
+        check_shape(edit.base or {})
+    except DocumentError:  # it came so from a peer, and nothing is lost
+        return None
+    try:
+        check_shape(edit.document)
+    except DocumentError as error:
+        return Rejected("invalid", str(error))
+    return None
+
+
+def _told(report: Invalid | Unwritable) -> str:
+    """What is wrong with a file, and what becomes of it."""
+    if isinstance(report, Unwritable):
+        return f"cannot be brought up to date: {report.reason}: the document is safe, the file is tried again"
+    if not report.slug:
+        return f"cannot be read: {report.reason}: nobody's edits are seen before it can be"
+    return f"{report.reason}: the file is left alone and the document stays as it was, mend the file or delete it"

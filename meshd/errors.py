@@ -27,11 +27,18 @@ class Problem:
     suggestion: str = ""
     fatal: bool = True
 
-    def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
-        severity = "error" if self.fatal else "warning"
+    @property
+    def place(self) -> str:
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+
+    @property
+    def text(self) -> str:
+        """What is wrong, without where and how bad."""
         suggestion = f" (did you mean `{self.suggestion}`?)" if self.suggestion else ""
-        return f"{place}: {severity}: {self.key}: {self.found}; {self.allowed}{suggestion}"
+        return f"{self.key}: {self.found}; {self.allowed}{suggestion}"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {'error' if self.fatal else 'warning'}: {self.text}"
 
 
 class ConfigError(MeshdError):

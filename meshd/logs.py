@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 
 from meshd.model import Json, utc_text
 
+_QUOTED = re.compile('[ "=]')
 _SYSLOG = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
@@ -89,7 +91,7 @@ def _one_line(text: str) -> str:
 
 
 def _value(value: Json) -> str:
-    if isinstance(value, str) and value.isprintable() and not set(' "=') & set(value) and value:
+    if isinstance(value, str) and value.isprintable() and not _QUOTED.search(value) and value:
         return value
     return _json(value)
 

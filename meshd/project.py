@@ -88,6 +88,23 @@ def flatten(document: JsonObject, ranks: Mapping[str, Json] | None = None) -> Fl
     return flat
 
 
+def check_shape(document: Mapping[str, Json]) -> None:
+    """Raise `DocumentError` for milestones or phases that are no list; what peers send is kept as it is.
+
+    Such a value can be stored, but nobody can find milestones in it.
+    """
+    milestones = document.get("milestones", [])
+    _check_list(milestones, "milestones")
+    for index, milestone in enumerate(milestones if isinstance(milestones, list) else ()):
+        if isinstance(milestone, dict):
+            _check_list(milestone.get("phases", []), f"milestones[{index}].phases")
+
+
+def _check_list(value: Json, path: str) -> None:
+    if not isinstance(value, list):
+        raise DocumentError(f"{path} must be a list, not {value!r:.40}")
+
+
 def check_depth(value: Json, levels: int = MAX_DEPTH) -> None:
     """Raise `DocumentError` for a value that is nested too deep."""
     if levels < 0:

@@ -165,7 +165,7 @@ def store_error(file: Path, error: sqlite3.Error | OSError) -> StoreError:
     if isinstance(error, OSError):
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _full(file, error)
-        return StoreError(f"{file.parent} cannot be used: {error}")
+        return StoreError(f"{file.parent} cannot be used as dataDir: {_remedy(error)}")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits say where in SQLite it happened
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return damaged(file, error)
@@ -174,6 +174,20 @@ def store_error(file: Path, error: sqlite3.Error | OSError) -> StoreError:
     if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and look_at_disk(file).free_bytes == 0):
         return _full(file, error)
     return StoreError(f"{file}: {error}")
+
+
+def _remedy(error: OSError) -> str:
+    """What is wrong with a folder, and what a person can do about it."""
+    match error.errno:
+        case errno.ENOTDIR | errno.EEXIST:
+            advice = "it or a folder above it is a file, name a folder (dataDir, MESHD_DATA_DIR)"
+        case errno.EACCES | errno.EPERM:
+            advice = f"user {os.geteuid()} may not write there, check owner and mode or name another folder"
+        case errno.EROFS:
+            advice = "mount it writable, or name another folder"
+        case _:
+            advice = f"it happened to {error.filename}"
+    return f"{error.strerror or error}; {advice}"
 
 
 def _full(file: Path, error: Exception) -> StoreFullError:

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 
 import trio
 
+from meshd.core.ballot import MAX_TURNS
 from meshd.core.documents import Document
 from meshd.core.effects import (
     DropConflict,
     DropOutbox,
+    DropProposal,
     ForgetDocument,
+    SaveBallot,
     SaveConflict,
     SaveDocument,
     SaveEvent,
+    SaveLeadership,
     SaveOutbox,
+    SaveProposal,
     SaveSeq,
     SaveSettings,
     SaveStoreId,
@@ -45,6 +50,9 @@ class MemoryStore:
         self._conflicts = {conflict.id: conflict for conflict in stored.conflicts}
         self._settings = dict(stored.settings)
         self._events = {event.id: event for event in stored.events}
+        self._ballot = stored.ballot
+        self._proposals = {(kept.slug, kept.milestone, kept.phase): kept for kept in stored.proposals}
+        self._turns = {turn.id: turn for turn in stored.turns}
         self.free_bytes = sys.maxsize
         self._commit_s = commit_s
         self._one_commit = trio.Lock()
@@ -61,6 +69,9 @@ class MemoryStore:
             conflicts=tuple(self._conflicts.values()),
             settings=dict(self._settings),
             events=tuple(self._events[id_] for id_ in sorted(self._events)[-EVENTS_READ:]),
+            ballot=self._ballot,
+            proposals=tuple(self._proposals[key] for key in sorted(self._proposals)),
+            turns=tuple(self._turns[id_] for id_ in sorted(self._turns)),
         )
 
     async def commit(self, records: Sequence[Entry]) -> None:
@@ -94,6 +105,8 @@ class MemoryStore:
                 self._apply_to_outbox(record)
             case SaveConflict() | DropConflict() | SaveEvent() | TrimEvents():
                 self._apply_to_history(record)
+            case SaveBallot() | SaveProposal() | DropProposal() | SaveLeadership():
+                self._apply_to_leadership(record)
 
     def _apply_to_outbox(self, record: SaveOutbox | TrimOutbox | DropOutbox) -> None:
         match record:
@@ -115,6 +128,19 @@ class MemoryStore:
                 self._events[event.id] = event
             case TrimEvents(id=first):
                 self._events = {id_: event for id_, event in self._events.items() if id_ >= first}
+
+    def _apply_to_leadership(self, record: SaveBallot | SaveProposal | DropProposal | SaveLeadership) -> None:
+        match record:
+            case SaveBallot(ballot=ballot):
+                self._ballot = ballot
+            case SaveProposal(proposal=proposal):
+                self._proposals[proposal.slug, proposal.milestone, proposal.phase] = proposal
+            case DropProposal(slug=slug, milestone=milestone, phase=phase):
+                self._proposals.pop((slug, milestone, phase), None)
+            case SaveLeadership(turn=turn):
+                self._turns[turn.id] = turn
+                oldest = max(self._turns) - MAX_TURNS
+                self._turns = {id_: turn for id_, turn in self._turns.items() if id_ > oldest}
 
     def disk(self) -> Disk:
         return Disk(self.free_bytes)

@@ -14,17 +14,22 @@ from typing import TypeAlias
 import orjson
 from attrs import define, field, frozen
 
+from meshd.core.ballot import MAX_TURNS, Ballot, Proposal, Turn
 from meshd.core.documents import Change, Conflict, Document, Kind, Register
 from meshd.core.effects import (
     DropConflict,
     DropOutbox,
+    DropProposal,
     Emit,
     ForgetDocument,
     Record,
+    SaveBallot,
     SaveConflict,
     SaveDocument,
     SaveEvent,
+    SaveLeadership,
     SaveOutbox,
+    SaveProposal,
     SaveSeq,
     SaveSettings,
     SaveStoreId,
@@ -52,6 +57,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
                                    found_ms INTEGER NOT NULL, value TEXT)""",
         """CREATE TABLE settings (scope TEXT PRIMARY KEY, revision INTEGER NOT NULL, "values" TEXT NOT NULL)
            WITHOUT ROWID""",
+    ),
+    (
+        "CREATE TABLE ballot (row INTEGER PRIMARY KEY CHECK (row = 1), term INTEGER NOT NULL, vote TEXT, leader TEXT)",
+        """CREATE TABLE proposals (slug TEXT NOT NULL, milestone TEXT NOT NULL, phase TEXT NOT NULL,
+                                   term INTEGER NOT NULL, id TEXT NOT NULL, claim TEXT NOT NULL,
+                                   generation INTEGER NOT NULL, holder TEXT NOT NULL,
+                                   PRIMARY KEY (slug, milestone, phase)) WITHOUT ROWID""",
+        """CREATE TABLE turns (id INTEGER PRIMARY KEY, utc_ms INTEGER NOT NULL, term INTEGER NOT NULL, leader TEXT,
+                               cause TEXT NOT NULL)""",
     ),
 )
 """Step n lifts schema n to n + 1; `PRAGMA user_version` names the schema. Registers are long rows: updating them in a
@@ -100,6 +114,9 @@ class Batch:
     settled: set[str] = field(factory=set)
     conflicts: dict[str, Conflict] = field(factory=dict)
     store_id: str = ""
+    ballot: Ballot | None = None
+    proposals: dict[tuple[str, str, str], Proposal | None] = field(factory=dict)
+    turns: dict[int, Turn] = field(factory=dict)
 
     def add(self, record: Entry) -> None:
         """Take in one record; each of a commit in its order."""
@@ -123,6 +140,8 @@ class Batch:
                 self.settings[scope] = record
             case SaveSeen(slug=slug, document=document):
                 self.seen[slug] = document
+            case SaveBallot() | SaveProposal() | DropProposal() | SaveLeadership():
+                self._add_leadership(record)
 
     def _add_document(self, record: SaveDocument | ForgetDocument) -> None:
         slug = record.slug
@@ -156,12 +175,24 @@ class Batch:
                 self.trimmed_event = max(self.trimmed_event, first)
                 self.events = {id_: event for id_, event in self.events.items() if id_ >= first}
 
+    def _add_leadership(self, record: SaveBallot | SaveProposal | DropProposal | SaveLeadership) -> None:
+        match record:
+            case SaveBallot(ballot=ballot):
+                self.ballot = ballot
+            case SaveProposal(proposal=proposal):
+                self.proposals[proposal.slug, proposal.milestone, proposal.phase] = proposal
+            case DropProposal(slug=slug, milestone=milestone, phase=phase):
+                self.proposals[slug, milestone, phase] = None
+            case SaveLeadership(turn=turn):
+                self.turns[turn.id] = turn
+
     def statements(self) -> Iterator[Statement]:
         """What has to be executed, in order; a table that is not touched costs nothing."""
         yield from self._document_statements()
         yield from self._outbox_statements()
         yield from self._event_statements()
         yield from self._conflict_statements()
+        yield from self._leadership_statements()
         if self.seqs:
             yield "REPLACE INTO seqs VALUES (?, ?)", list(self.seqs.items())
         if self.store_id:
@@ -219,6 +250,19 @@ class Batch:
         if self.conflicts:
             yield _SET_CONFLICT, [_conflict_row(conflict) for conflict in self.conflicts.values()]
 
+    def _leadership_statements(self) -> Iterator[Statement]:
+        if self.ballot:
+            yield "REPLACE INTO ballot VALUES (1, ?, ?, ?)", [(self.ballot.term, self.ballot.vote, self.ballot.leader)]
+        if self.proposals:
+            dropped = [key for key, proposal in self.proposals.items() if proposal is None]
+            yield "DELETE FROM proposals WHERE slug = ? AND milestone = ? AND phase = ?", dropped
+            kept = [_proposal_row(proposal) for proposal in self.proposals.values() if proposal is not None]
+            yield "REPLACE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", kept
+        if self.turns:
+            rows = [(turn.id, turn.utc_ms, turn.term, turn.leader, turn.cause) for turn in self.turns.values()]
+            yield "REPLACE INTO turns VALUES (?, ?, ?, ?, ?)", rows
+            yield "DELETE FROM turns WHERE id <= (SELECT max(id) FROM turns) - ?", [(MAX_TURNS,)]
+
 
 def read(connection: sqlite3.Connection) -> Stored:
     """Read everything. Raises ValueError, KeyError or TypeError when a row is not what was once written."""
@@ -251,7 +295,26 @@ def read(connection: sqlite3.Connection) -> Stored:
                 (EVENTS_READ,),
             )
         ),
+        ballot=_read_ballot(connection),
+        proposals=tuple(
+            Proposal(term, id_, slug, milestone, phase, claim, generation, holder)
+            for term, id_, slug, milestone, phase, claim, generation, holder in connection.execute(
+                "SELECT term, id, slug, milestone, phase, claim, generation, holder FROM proposals "
+                "ORDER BY slug, milestone, phase"
+            )
+        ),
+        turns=tuple(
+            Turn(id_, utc_ms, term, leader, cause)
+            for id_, utc_ms, term, leader, cause in connection.execute(
+                "SELECT id, utc_ms, term, leader, cause FROM turns ORDER BY id"
+            )
+        ),
     )
+
+
+def _read_ballot(connection: sqlite3.Connection) -> Ballot:
+    row = connection.execute("SELECT term, vote, leader FROM ballot").fetchone()
+    return Ballot(*row) if row else Ballot()
 
 
 def _read_conflicts(connection: sqlite3.Connection) -> Iterator[Conflict]:
@@ -276,6 +339,13 @@ def _conflict_row(conflict: Conflict) -> tuple[str | int | None, ...]:
     return (
         *(conflict.id, conflict.slug, str(conflict.life), conflict.path, str(conflict.stamp), str(conflict.winner)),
         *(conflict.found_ms, None if conflict.gone else _text(conflict.value)),
+    )
+
+
+def _proposal_row(proposal: Proposal) -> tuple[str | int | None, ...]:
+    return (
+        *(proposal.slug, proposal.milestone, proposal.phase),
+        *(proposal.term, proposal.id, proposal.claim, proposal.generation, proposal.holder),
     )
 
 

@@ -6,6 +6,7 @@ Rules:
   reason that fits a log line: the path of the key, what was expected there, what was found. The first fault is named.
 - Nothing is converted: "12" is not 12, true is not 1, 5 is not "5"; only an integer may stand for a fraction. Integers
   run from 0 to 2**53 - 1, which JavaScript and SQLite hold exactly. Unknown keys are ignored.
+- What an instance says of itself is bounded: a primary repeats it to all others, and a frame has to hold all members.
 - Names that become files or registers (slugs, paths, instance ids) are held to the rules of `meshd.project`.
 - What was taken in can be passed on: every message that `decode` gives encodes again.
 - `encode` leaves out what its absence says as well: attributes that have their default. `Capacity` goes out whole,
@@ -18,9 +19,8 @@ the first fault without knowing its path; a second, slower set that knows it is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from types import NoneType
 from typing import Any, NoReturn, TypeAlias, get_args
 
@@ -30,6 +30,7 @@ from cattrs import AttributeValidationNote, ClassValidationError, Converter, Ite
 from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from meshd import model
 from meshd.core.documents import Change, Kind, Register
 from meshd.core.messages import TYPES, DocumentState, FeatureEvent, Ignored, Malformed, Message, UtcMs
 from meshd.errors import DocumentError, LocalProtocolError, RemoteProtocolError
@@ -38,13 +39,12 @@ from meshd.project import check_name, check_path
 
 MAX_JSON_DEPTH = 100
 """Levels of one JSON value. orjson reads 1024 and writes 254: deeper values would come in and never go out again."""
+NAMES = 1024  # of each kind that are known: more than a mesh has of instances, and of projects that change in one hour
 
 _MAX_INTEGER = 2**53 - 1
+_MAX_URL = 2000  # characters
 _MAX_REASON = 120  # characters; a reason is one log line, whatever the frame holds
 _MAX_SHOWN = 40  # characters of one key or value in it
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_LAST_UTC_MS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
 _Reader: TypeAlias = Callable[[Any, Any], Any]
 """Checks a parsed JSON value and gives what it stands for. The second argument is cattrs' and never used."""
@@ -77,9 +77,10 @@ def encode(message: Message) -> bytes:
     name, write = _WRITERS[type(message)]
     fields = write(message)
     try:
-        return orjson.dumps({"type": name, **fields})
+        frame = orjson.dumps({"type": name, **fields})
     except orjson.JSONEncodeError as error:
         raise LocalProtocolError(f"{name} cannot be written as JSON: {error}") from error
+    return bytes(memoryview(frame))  # a copy: what orjson gives holds 4 KiB or more, and thousands may wait on a link
 
 
 def _envelope(frame: str | bytes) -> tuple[str, JsonObject]:
@@ -92,9 +93,9 @@ def _envelope(frame: str | bytes) -> tuple[str, JsonObject]:
     if type(message) is not dict:
         raise _unexpected("an object", message)
     name = message.get("type")
-    if type(name) is not str:
-        raise RemoteProtocolError(f"type: {_unexpected('a text', name)}")
-    return name, message
+    if type(name) is str:
+        return name, message
+    raise RemoteProtocolError(f"type: {_unexpected('a text', name)}")
 
 
 # What is wrong with a frame, in one line.
@@ -144,6 +145,20 @@ def _text(value: Json, _: object) -> str:
     raise _unexpected("a text", value)
 
 
+def _text_to(most: int) -> _Reader:
+    def read(value: Json, _: object) -> str:
+        text = _text(value, _)
+        if len(text) <= most:
+            return text
+        raise _unexpected(f"a text of at most {most} characters", text)
+
+    return read
+
+
+_label = _text_to(model.MAX_LABEL)
+_url = _text_to(_MAX_URL)
+
+
 def _boolean(value: Json, _: object) -> bool:
     if type(value) is bool:
         return value
@@ -181,36 +196,42 @@ def _word(words: type[StrEnum]) -> _Reader:
 
 
 def _utc_ms(value: Json, _: object) -> int:
-    if type(value) is str and value.isprintable():  # fromisoformat stops reading at a NUL
-        try:
-            utc_ms = (datetime.fromisoformat(value) - _EPOCH) // _MILLISECOND
-        except (ValueError, TypeError):  # TypeError: a time without an offset
-            utc_ms = -1
-        if 0 <= utc_ms <= _LAST_UTC_MS:
-            return utc_ms
+    if type(value) is str and (utc_ms := model.utc_ms_of(value)) is not None:
+        return utc_ms
     raise _unexpected("an ISO-8601 time with an offset, 1970 to 9999", value)
 
 
 def _name(what: str) -> _Reader:
-    return lambda value, _: check_name(_text(value, _), what)
+    known = _checked_once(lambda name: check_name(name, what))
+    return lambda value, _: known(_text(value, _))
+
+
+_checked_once = lru_cache(NAMES)
+"""A name that stands in every stamp is checked once, and is one text however often it was read."""
 
 
 _instance_id = _name("an instanceId")
 
 
-def _origin(value: Json, _: object) -> str:
-    origin = _text(value, _)
+def _check_origin(origin: str) -> str:
     instance_id, _dot, store = origin.rpartition(".")
     check_name(instance_id, "an origin's instanceId")
     check_name(store, "an origin's store")
     return origin
 
 
+_known_origin = _checked_once(_check_origin)
+
+
+def _origin(value: Json, _: object) -> str:
+    return _known_origin(_text(value, _))
+
+
 def _stamp(value: Json, _: object) -> Stamp:
     if type(value) is not list or len(value) != 3:
         raise _unexpected("a stamp [utcMs, counter, instanceId]", value)
     utc_ms = _count(value[0], _)
-    if utc_ms > _LAST_UTC_MS:
+    if utc_ms > model.LAST_UTC_MS:
         raise _unexpected("a stamp no later than the year 9999", value)
     return Stamp(utc_ms, _count(value[1], _), _instance_id(value[2], _))
 
@@ -293,6 +314,16 @@ def _array(element: _Reader) -> _Reader:
     return read
 
 
+_labels = _array(_label)
+
+
+def _tags(value: Json, _: object) -> tuple[str, ...]:
+    if type(value) is list and len(value) > model.MAX_TAGS:
+        raise _unexpected(f"an array of at most {model.MAX_TAGS}", value)
+    tags: tuple[str, ...] = _labels(value, _)
+    return tags
+
+
 def _mapping(entry: Callable[[str, Json], Any]) -> _Reader:
     def read(value: Json, _: object) -> dict[str, Any]:
         if type(value) is not dict:
@@ -336,7 +367,7 @@ def _write_utc_ms(utc_ms: int) -> str:
 
 
 def _write_stamp(stamp: Stamp) -> list[Json]:
-    return [stamp.utc_ms, stamp.counter, stamp.instance_id]
+    return [*stamp]
 
 
 def _write_register(register: Register) -> list[Any]:
@@ -347,8 +378,14 @@ def _write_register(register: Register) -> list[Any]:
 # Which attribute is read and written how: by its name where the name says more than the type.
 
 _BY_NAME: dict[str, _Reader] = {
-    "instance_id": _instance_id,
+    **dict.fromkeys(("instance_id", "successor", "candidate", "transfer", "holder"), _instance_id),
+    **dict.fromkeys(("name", "role", "boot", "store", "version", "sync_role", "hive", "peers_hash"), _label),
+    **dict.fromkeys(("id", "claim"), _label),
+    **dict.fromkeys(("url", "primary_url"), _url),
+    "tags": _tags,
     "slug": _name("a slug"),
+    "milestone": _name("a milestone"),
+    "phase": _name("a phase"),
     "origin": _origin,
     "seq": _seq,
     "seqs": _mapping(_last_seq),
@@ -382,9 +419,14 @@ def _camel_case(name: str) -> str:
 def _overrides(cls: type) -> dict[str, Any]:
     attrs.resolve_types(cls, localns={"JsonObject": dict[str, Any], "Json": Any})  # Json names itself: no end to it
     return {
-        attribute.name: override(rename=_camel_case(attribute.name), struct_hook=_BY_NAME.get(attribute.name))
+        attribute.name: override(rename=_camel_case(attribute.name), struct_hook=_reader_by_name(attribute))
         for attribute in attrs.fields(cls)
     }
+
+
+def _reader_by_name(attribute: attrs.Attribute[Any]) -> _Reader | None:
+    read = _BY_NAME.get(attribute.name)
+    return _or_none(read) if read and NoneType in get_args(attribute.type) else read
 
 
 def _class_reader(cls: type, converter: Converter) -> _Reader:
@@ -406,9 +448,12 @@ def _class_writer(cls: type, converter: Converter) -> _Writer:
     return make_dict_unstructure_fn(cls, converter, _cattrs_omit_if_default=cls is not Capacity, **_overrides(cls))
 
 
-def _optional_reader(kind: Any, converter: Converter) -> _Reader:
-    read = converter.get_structure_hook(get_args(kind)[0])
+def _or_none(read: _Reader) -> _Reader:
     return lambda value, _: None if value is None else read(value, _)
+
+
+def _optional_reader(kind: Any, converter: Converter) -> _Reader:
+    return _or_none(converter.get_structure_hook(get_args(kind)[0]))
 
 
 def _array_reader(kind: Any, converter: Converter) -> _Reader:

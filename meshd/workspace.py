@@ -48,6 +48,7 @@ from meshd.workspace_files import (
     Files,
     MemoryFiles,
     Signature,
+    path_of,
 )
 
 
@@ -91,6 +92,9 @@ class Workspace(Protocol):
     async def poll(self) -> Sequence[Report]:
         """Look at every file once; return what is new since the last poll, each thing once."""
 
+    def path(self, slug: str) -> str:
+        """Where a person finds the file of this slug; for "" the folder of all projects."""
+
     def absorbed(self, edit: Edited) -> None:
         """This edit is in its document, durably: its file may be overwritten. A refused one stays for the next edit."""
 
@@ -101,6 +105,10 @@ class DiskWorkspace:
     def __init__(self, repo_root: Path, seen: Mapping[str, JsonObject]) -> None:
         self._view = _View(DiskFiles(repo_root), str(repo_root), seen)
         self._one_thread = trio.CapacityLimiter(1)
+        self._repo_root = str(repo_root)
+
+    def path(self, slug: str) -> str:
+        return path_of(self._repo_root, slug)
 
     async def write(self, documents: Iterable[Document]) -> Mapping[str, JsonObject | None]:
         return await trio.to_thread.run_sync(self._view.write, tuple(documents), limiter=self._one_thread)
@@ -123,6 +131,10 @@ class MemoryWorkspace:
     ) -> None:
         self._files: MemoryFiles = before._files if before else MemoryFiles()
         self._view = _View(self._files, repo_root, seen or {})
+        self._repo_root = repo_root
+
+    def path(self, slug: str) -> str:
+        return path_of(self._repo_root, slug)
 
     async def write(self, documents: Iterable[Document]) -> Mapping[str, JsonObject | None]:
         await trio.lowlevel.checkpoint()

@@ -53,6 +53,12 @@ def _place(slug: str) -> tuple[tuple[str, ...], str]:
     return ((_ROOT,), "categories.json") if slug == categories.SLUG else ((*_PROJECTS, slug), _FILE)
 
 
+def path_of(repo_root: str, slug: str) -> str:
+    """The file of a slug as a person names it; for "" the folder of all projects."""
+    place, name = _place(slug) if slug else ((_ROOT,), _PROJECTS[-1])
+    return "/".join((repo_root, *place, name))
+
+
 def _temporary(name: str) -> str:
     """Where a file is written before it takes its place: a daemon writes one at a time, and finds what a crash left."""
     return f".{name}.meshd"

@@ -247,7 +247,7 @@ def test_the_environment_goes_over_the_file(read: Read, tmp_path: Path) -> None:
         MESHD_PEERS="ws://other:4444, ws://host:9800,",
         MESHD_API_PORT="3009",
         MESHD_DATA_DIR="elsewhere",
-        MESHD_REPO_ROOT="/srv/repository",
+        MESHD_REPO_ROOT="/",
         MESHD_HEARTBEAT_INTERVAL_MS="1000",
         MESHD_LEADER_ELIGIBLE="False",
         MESHD_INSTANCE_ROLE="qa",
@@ -265,7 +265,7 @@ def test_the_environment_goes_over_the_file(read: Read, tmp_path: Path) -> None:
     assert configuration.priority == 1
     assert configuration.api.port == 3009
     assert configuration.data_dir == tmp_path / "elsewhere"
-    assert configuration.repo_root == Path("/srv/repository")
+    assert configuration.repo_root == Path("/")
     assert configuration.hivemind.heartbeat_interval_ms == 1000
     assert configuration.hivemind.leader_eligible is False
     assert configuration.instance.focus is Focus.QA

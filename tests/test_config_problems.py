@@ -47,7 +47,7 @@ NAME = "must be a name of at most 200 bytes that does not start with a dot and h
 ADDRESS = "must be an IP address to listen on, such as 0.0.0.0 (every interface) or 127.0.0.1"
 PATH = "must be a path, relative to the folder of this file or absolute; `~` is not expanded"
 SETTINGS = "must be a section of keys with values that JSON can carry: no .nan, no .inf, no number beyond 64 bits"
-TAGS = "must be a list of texts, such as [backend, infra]"
+TAGS = "must be a list of at most 32 texts, such as [backend, infra]"
 SECTION = "must be a section of keys: port, bindAddr, socket"
 LEVEL = "must be one of debug, info, warning, error"
 SWITCH = "must be true or false"
@@ -93,6 +93,7 @@ NO_TAG = "tags have no meaning here"
         ("protolab: {instanceId: ../x}\n", "1:24", "protolab.instanceId: found the text '../x'", NAME),
         ("protolab: {instanceId: }\n", "1:12", "protolab.instanceId: found nothing", NAME),
         ("instance:\n  tags: qa\n", "2:9", "instance.tags: found the text 'qa'", TAGS),
+        (f"instance:\n  tags: [{', '.join('a' * 33)}]\n", "2:9", "instance.tags: found a list of 33", TAGS),
         ("instance:\n  tags: [a, 5]\n", "2:13", "instance.tags[1]: found 5", NUMBER),
         ("hivemind:\n  peerTtlMs: 2m\n", "2:14", "hivemind.peerTtlMs: found the text '2m'", MS),
         (
@@ -252,6 +253,39 @@ def test_an_unknown_key_warns_and_never_fails(
     assert (warning.line, warning.column, warning.key, warning.suggestion) == (line, column, key, suggestion)
     assert not warning.fatal
     assert warning.found.startswith("unknown key")
+
+
+def test_a_workspace_that_is_not_there_warns_with_its_path(read: Read, tmp_path: Path) -> None:
+    (warning,) = read("repoRoot: ../nowhere\n").warnings
+    assert (warning.line, warning.column, warning.key, warning.fatal) == (1, 11, "repoRoot", False)
+    assert str(tmp_path.parent / "nowhere") in warning.found
+    assert not (tmp_path.parent / "nowhere").exists()
+    (tmp_path / "file").touch()
+    (warning,) = read("name: x\n", MESHD_REPO_ROOT="file").warnings
+    assert (warning.file, warning.found) == ("MESHD_REPO_ROOT", f"found no folder {tmp_path}/file")
+
+
+def test_shared_settings_that_will_not_be_shared_warn_and_are_left_out(read: Read) -> None:
+    text = "sharedSettings:\n  maxRetries: 3\n  maxTurns: no\n  workflow: {token: hush}\n  foo: 1\n"
+    loaded = read(text)
+    assert [(w.line, w.column, w.key, w.fatal) for w in loaded.warnings] == [
+        (3, 13, "sharedSettings.maxTurns", False),
+        (4, 13, "sharedSettings.workflow.token", False),
+        (5, 8, "sharedSettings.foo", False),
+    ]
+    assert "maxTurns must be a whole number from 1 to 100000" in str(loaded.warnings[0])
+    assert "workflow.token: its name is that of a credential" in str(loaded.warnings[1])
+    assert not any("hush" in str(warning) for warning in loaded.warnings)
+    assert loaded.configuration.shared_settings == {"maxRetries": 3}
+
+
+def test_shared_settings_that_are_too_many_are_left_out_as_a_whole(read: Read) -> None:
+    text = f"sharedSettings:\n  baseBranch: {'x' * 40_000}\n  branchPrefix: {'y' * 40_000}\n"
+    loaded = read(text)
+    (warning,) = loaded.warnings
+    assert (warning.line, warning.key) == (2, "sharedSettings")
+    assert "may have 65536 bytes" in warning.allowed
+    assert loaded.configuration.shared_settings == {}
 
 
 def test_an_unknown_section_is_kept_as_it_is(read: Read) -> None:

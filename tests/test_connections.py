@@ -446,10 +446,12 @@ async def test_a_dialled_link_is_a_link(autojump_clock: MockClock) -> None:
 async def test_a_dial_waits_half_its_delay_to_all_of_it(autojump_clock: MockClock) -> None:
     async with instance() as here:
         begun_s = trio.current_time()
-        for _ in range(100):
-            here.connections.dial(THERE, 4.0)
+        urls = [f"ws://peer-{number}:4444" for number in range(100)]
+        for url in urls:
+            here.connections.dial(url, 4.0)
         await trio.sleep(5)
-        assert here.inbox.inputs == [DialFailed(THERE, "connection refused")] * 100
+        assert set(here.inbox.inputs) == {DialFailed(url, "connection refused") for url in urls}
+        assert len(here.inbox.inputs) == 100
         waited_s = [at_s - begun_s for at_s in here.inbox.at_s]
     assert 2.0 <= min(waited_s) < 2.2
     assert 3.8 < max(waited_s) <= 4.0
@@ -461,6 +463,49 @@ async def test_a_dial_that_nobody_answers_says_so(autojump_clock: MockClock) -> 
         here.connections.dial(THERE, 0)
         await trio.sleep(10.1)
         assert here.inbox.inputs == [DialFailed(THERE, "no answer within 10 s")]
+
+
+@pytest.mark.parametrize(("first_s", "then_s"), [(4.0, 100.0), (100.0, 4.0), (0.0, 8.0), (8.0, 0.0)])
+async def test_a_dial_that_waits_gives_way_to_the_next(
+    autojump_clock: MockClock, first_s: float, then_s: float
+) -> None:
+    async with instance() as here:
+        here.connections.dial(THERE, first_s)
+        here.connections.dial(THERE, then_s)
+        await trio.sleep(200)
+        assert here.inbox.inputs == [DialFailed(THERE, "connection refused")]
+        assert then_s / 2 <= here.inbox.at_s[0] <= then_s
+
+
+async def test_a_url_that_is_being_dialled_is_not_dialled_again(autojump_clock: MockClock) -> None:
+    async with instance() as here, answering(here) as dialled:
+        here.network.delay(HERE, THERE, 3)
+        for _ in range(3):
+            here.connections.dial(THERE, 0)
+            await trio.sleep(1)
+        await trio.sleep(20)
+        assert len(here.inbox.of(LinkUp)) == 1
+        assert dialled.statistics().current_buffer_used == 1
+
+
+async def test_what_was_answered_may_be_dialled_again(autojump_clock: MockClock) -> None:
+    async with instance() as here, answering(here) as dialled:
+        here.network.partition(HERE, THERE)
+        here.connections.dial(THERE, 0)
+        await trio.sleep(15)
+        here.network.heal(HERE, THERE)
+        for _ in range(2):
+            here.connections.dial(THERE, 0)
+            await trio.sleep(1)
+        answers = [type(one) for one in here.inbox.inputs if isinstance(one, DialFailed | LinkUp)]
+        assert answers == [DialFailed, LinkUp, LinkUp]
+        here.connections.dial(THERE, 60)
+        await (await dialled.receive()).close(1001, "bye")  # the end of an earlier link forgets no later dial
+        await trio.sleep(1)
+        here.connections.dial(THERE, 10)
+        await trio.sleep(100)
+        assert len(here.inbox.of(LinkUp, 3)) == 1
+        assert here.inbox.of(LinkUp, 4) == []
 
 
 async def test_a_dial_after_the_end_is_no_crash(autojump_clock: MockClock) -> None:

@@ -136,7 +136,7 @@ class Daemon:
         self.samples += 1
         return Capacity()
 
-    async def keep(self, slug: str, document: JsonObject) -> None:
+    async def keep(self, slug: str, document: JsonObject) -> str:
         raise AssertionError((slug, document))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -260,7 +260,7 @@ async def test_files_are_shown_before_anybody_can_change_them(autojump_clock: Mo
     stored = await stored_alpha()
     told: list[str] = []
     async with running(Daemon(stored=stored, told=told, edges=[edge(told)])):
-        assert told == ["show alpha", "edge starts", "listen"]
+        assert told[:3] == ["show alpha", "edge starts", "listen"]
 
 
 async def test_a_write_at_once_after_a_crash_is_not_taken_back(autojump_clock: MockClock) -> None:

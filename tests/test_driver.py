@@ -18,17 +18,32 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from meshd import wire
 from meshd.configuration import Configuration, Hivemind, Protolab
 from meshd.core.documents import Document
-from meshd.core.effects import Accepted, Emit, Rejected
-from meshd.core.inputs import DialFailed, DrainRequested, LatencyMeasured, LinkUp, PutProject, Received, Started
+from meshd.core.effects import Accepted, Alarm, Effect, Emit, Rejected, Reply
+from meshd.core.inputs import (
+    AcknowledgeCompaction,
+    AlarmDue,
+    DialFailed,
+    DrainRequested,
+    Input,
+    LatencyMeasured,
+    LeadershipCommand,
+    LinkUp,
+    PromoteInstance,
+    PutProject,
+    Received,
+    Started,
+    StepDown,
+)
 from meshd.core.messages import Changes, Goodbye, Identity, UtcMs
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
-from meshd.driver import BATCH, INBOX, OUTCOMES, Driver
+from meshd.driver import BATCH, FILES_EVERY_S, INBOX, LOOK_AGAIN_S, OUTCOMES, Driver
 from meshd.errors import StoreError
 from meshd.model import Json, JsonObject, Now, Role
 from meshd.store import Entry, MemoryStore, SaveSeen
 from meshd.workspace import Edited, MemoryWorkspace
+from tests.core.mesh import leading
 
 HERE, PRIMARY = "ws://here:4444", "ws://primary:4444"
 EPOCH_MS = 1_800_000_000_000
@@ -139,6 +154,8 @@ def make(role: Role = Role.PRIMARY, *, commit_s: float = 0.0, write_s: float = 0
     store = Disk(told, commit_s=commit_s)
     files = Files(told, store, write_s)
     node = Node(configuration(role), Birth("boot", "1.0"), Stored("store"))
+    if role is Role.PRIMARY:
+        leading(node, clock())
     driver = Driver(node, store, files, clock, told.emit)
     driver.connect(told)
     return Engine(told, store, files, driver)
@@ -355,6 +372,150 @@ async def test_a_disk_that_hangs_makes_everybody_wait(autojump_clock: MockClock)
         assert len(handed_in) == 10 * INBOX
 
 
+# Alarms
+
+
+class Alarmed(Node):
+    """A node that sets an alarm, at the second that a failed dial's `reason` holds, and remembers when it was due."""
+
+    def __init__(self) -> None:
+        super().__init__(configuration(), Birth("boot", "1.0"), Stored("store"))
+        self.due_s: list[float] = []
+
+    def step(self, happened: Input, now: Now) -> list[Effect]:
+        match happened:
+            case DialFailed(reason=at_s):
+                return [Alarm(float(at_s))]
+            case AlarmDue():
+                self.due_s.append(now.mono_s)
+        return super().step(happened, now)
+
+
+@define(eq=False)
+class Bell:
+    """A driver that sounds alarms; its clock is trio's and the time that the host `slept`."""
+
+    node: Alarmed = field(factory=Alarmed)
+    slept_s: float = 0.0
+    looks: int = 0
+    driver: Driver = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.driver = Driver(self.node, MemoryStore(), MemoryWorkspace("/here"), self.clock, print)
+        self.driver.connect(Told())
+
+    def clock(self) -> Now:
+        self.looks += 1
+        return Now(trio.current_time() + self.slept_s, EPOCH_MS)
+
+    async def set(self, at_s: float) -> None:
+        await self.driver.carry_out(DialFailed("", str(at_s)))
+
+    async def due_s(self, after_s: float) -> list[float]:
+        """When alarms were due, once trio's time has passed by `after_s`."""
+        await trio.sleep(after_s)
+        return self.node.due_s
+
+
+@asynccontextmanager
+async def bell() -> AsyncIterator[Bell]:
+    made = Bell()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(made.driver.run)
+        nursery.start_soon(made.driver.sound_alarms)
+        yield made
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_alarm_is_due_once_at_its_time(autojump_clock: MockClock) -> None:
+    async with bell() as run:
+        await run.set(1234.5)
+        assert await run.due_s(5000) == [1234.5]
+        await run.set(6000.1)
+        assert await run.due_s(5000) == [1234.5, 6000.1]
+
+
+async def test_an_alarm_of_the_past_is_due_at_once(autojump_clock: MockClock) -> None:
+    async with bell() as run:
+        await trio.sleep(100)
+        await run.set(-5.0)
+        assert await run.due_s(0.1) == [100]
+
+
+@pytest.mark.parametrize("second_s", [3.0, 300.0])
+async def test_a_later_alarm_replaces_the_earlier_one(autojump_clock: MockClock, second_s: float) -> None:
+    async with bell() as run:
+        await run.set(30.0)
+        await trio.sleep(1)
+        await run.set(second_s)
+        assert await run.due_s(1000) == [second_s]
+
+
+async def test_after_a_sleep_of_the_host_an_alarm_is_late_by_seconds(autojump_clock: MockClock) -> None:
+    async with bell() as run:
+        await run.set(3600.0)
+        await trio.sleep(15)
+        run.slept_s = 7200.0
+        (due_s,) = await run.due_s(3600)
+        assert 7215 < due_s <= 7215 + LOOK_AGAIN_S
+
+
+async def test_without_an_alarm_nothing_looks_at_the_clock(autojump_clock: MockClock) -> None:
+    async with bell() as run:
+        await run.set(20.0)
+        await trio.sleep(30)
+        before = run.looks
+        await trio.sleep(36_000)
+        assert run.looks == before
+
+
+async def test_an_alarm_that_was_set_before_anybody_listens_is_not_lost(autojump_clock: MockClock) -> None:
+    run = Bell()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run.driver.run)
+        await run.set(5.0)
+        await trio.sleep(50)
+        nursery.start_soon(run.driver.sound_alarms)
+        assert await run.due_s(1) == [50]
+        nursery.cancel_scope.cancel()
+
+
+# Leadership
+
+
+class Obedient(Node):
+    """A node that does what a person wants of its leadership."""
+
+    def step(self, happened: Input, now: Now) -> list[Effect]:
+        match happened:
+            case PromoteInstance(command, instance_id):
+                return [Reply(command, Accepted(f"promoted {instance_id}"))]
+            case StepDown(command):
+                return [Reply(command, Accepted("stepped down"))]
+        return super().step(happened, now)
+
+
+@pytest.mark.parametrize(
+    ("command", "revision"), [(PromoteInstance(0, "dev-02"), "promoted dev-02"), (StepDown(0), "stepped down")]
+)
+async def test_a_full_disk_refuses_edits_and_no_change_of_leadership(
+    autojump_clock: MockClock, command: LeadershipCommand, revision: str
+) -> None:
+    store = MemoryStore()
+    store.free_bytes = 0
+    node = Obedient(configuration(), Birth("boot", "1.0"), Stored("store"))
+    driver = Driver(node, store, MemoryWorkspace("/here"), clock, print)
+    driver.connect(Told())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(driver.run)
+        assert await driver.submit(command) == Accepted(revision)
+        for edit in (PutProject(0, "alpha", {}), AcknowledgeCompaction(0)):
+            refused = await driver.submit(edit)
+            assert isinstance(refused, Rejected)
+            assert refused.code == "disk-full"
+        nursery.cancel_scope.cancel()
+
+
 # Files
 
 
@@ -389,6 +550,18 @@ async def test_many_changes_of_a_document_are_one_write(autojump_clock: MockCloc
         document = run.driver.snapshot().documents["alpha"]
         assert (await run.store.load()).documents["alpha"].digest == document.digest
         assert json.loads(run.files.text("alpha") or "") == document.json("/here")
+
+
+async def test_files_hold_no_commit_up_while_changes_keep_coming(autojump_clock: MockClock) -> None:
+    """They follow ten times a second; the last change is in its file without another one coming."""
+    async with engine(commit_s=0.01, write_s=0.01) as run:
+        for number in range(100):
+            await run.put("alpha", {"title": f"{number}"})
+        assert run.told.count("commit") >= 100
+        assert 5 <= run.told.count("write alpha") <= 15
+        await trio.sleep(FILES_EVERY_S)
+        await wait_all_tasks_blocked()
+        assert '"99"' in (run.files.text("alpha") or "")
 
 
 async def test_showing_waits_for_the_file_that_is_being_written(autojump_clock: MockClock) -> None:

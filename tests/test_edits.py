@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -19,16 +19,17 @@ from meshd.core.messages import Digest, Identity, UtcMs
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
-from meshd.driver import Driver
+from meshd.driver import FILES_EVERY_S, Driver
 from meshd.edits import Edits
 from meshd.model import Json, JsonObject, Now, Role
 from meshd.store import MemoryStore
-from meshd.workspace import MemoryWorkspace
+from meshd.workspace import Invalid, MemoryWorkspace, Report, Unwritable
 from tests.shell.world import World, until
 
 HERE, PRIMARY = "ws://here:4444", "ws://primary:4444"
 EPOCH_MS = 1_800_000_000_000
 WAIT_S = 120.0
+FILE = "/here/.automaker/projects/alpha/project.json"
 
 
 class Nowhere:
@@ -58,13 +59,15 @@ class Desk:
     def __attrs_post_init__(self) -> None:
         self.edits = Edits(self.files, self.driver, self.set_aside, WAIT_S)
 
-    async def set_aside(self, slug: str, document: JsonObject) -> None:
+    async def set_aside(self, slug: str, document: JsonObject) -> str:
         await self.while_keeping()
         self.kept.append((slug, document))
+        return f"/aside/{slug}.json"
 
     async def put(self, slug: str, **fields: Json) -> None:
         """Somebody writes the document, here or elsewhere in the mesh; its file follows when it may."""
         assert isinstance(await self.driver.submit(PutProject(0, slug, fields)), Accepted)
+        await trio.sleep(FILES_EVERY_S)
         await wait_all_tasks_blocked()
 
     def write(self, slug: str, **fields: Json) -> None:
@@ -178,7 +181,9 @@ async def test_what_is_no_project_is_reported_once_and_left_alone(
         await at.put("alpha", title="Of the mesh")
         assert at.files.text("alpha") == '{"title": "half sa'
         (record,) = caplog.records
-        assert record.getMessage().startswith("not JSON")
+        text = record.getMessage()
+        assert text.startswith(f"{FILE}: not JSON")
+        assert text.endswith(": the file is left alone and the document stays as it was, mend the file or delete it")
         assert getattr(record, "fields", None) == {"slug": "alpha"}
         at.write("alpha", title="Alpha", goal="whole again")
         await at.edits.take()
@@ -196,11 +201,32 @@ async def test_what_is_refused_stays_and_is_part_of_the_next_edit(
         assert at.document("alpha") == {"slug": "alpha", "title": "Alpha"}
         assert "By hand" in (at.files.text("alpha") or "")
         (record,) = caplog.records
-        assert "was not taken: a change of more than" in record.getMessage()
+        assert record.getMessage().startswith(f"{FILE}: the edit was not taken, it waits in the file: a change of more")
         assert getattr(record, "fields", None) == {"slug": "alpha"}
         at.write("alpha", title="By hand", text="short")
         await at.edits.take()
         assert at.document("alpha") == {"slug": "alpha", "title": "By hand", "text": "short"}
+
+
+async def test_a_slip_does_not_take_all_milestones_away(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with desk() as at:
+        await at.put("alpha", milestones=[{"slug": "m"}])
+        at.write("alpha", milestones={"slug": "m"})
+        for _ in range(3):
+            await at.edits.take()
+        assert at.document("alpha") == {"slug": "alpha", "milestones": [{"slug": "m"}]}
+        (record,) = caplog.records
+        assert record.getMessage().startswith(f"{FILE}: the edit was not taken, it waits in the file: milestones must")
+
+
+async def test_a_document_that_came_in_a_wrong_shape_can_be_edited_all_the_same(autojump_clock: MockClock) -> None:
+    async with desk() as at:
+        await at.put("alpha", milestones="of a peer")
+        at.write("alpha", milestones="of a peer", title="By hand")
+        await at.edits.take()
+        assert at.document("alpha") == {"slug": "alpha", "title": "By hand", "milestones": "of a peer"}
 
 
 async def test_an_edit_does_not_raise_a_project_from_the_dead(
@@ -215,6 +241,25 @@ async def test_an_edit_does_not_raise_a_project_from_the_dead(
         assert at.document("alpha") is None
         assert at.file("alpha") == {"title": "By hand"}, "nothing that a person wrote is thrown away"
     assert len(caplog.records) == 1
+
+
+class Broken(MemoryWorkspace):
+    """Files on a disk that takes nothing."""
+
+    async def poll(self) -> Sequence[Report]:
+        return (Unwritable("alpha", "No space left on device"), Invalid("", "/here: Permission denied"))
+
+
+async def test_what_the_disk_refuses_is_told_with_its_path_and_what_becomes_of_it(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with desk() as at:
+        broken = Broken("/here")
+        await Edits(broken, at.driver, at.set_aside, 0.0).take()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{FILE}: cannot be brought up to date: No space left on device: the document is safe, the file is tried again",
+        "/here/.automaker/projects: cannot be read: /here: Permission denied: nobody's edits are seen before it can be",
+    ]
 
 
 async def test_a_file_that_was_deleted_is_written_again(autojump_clock: MockClock) -> None:
@@ -242,7 +287,10 @@ async def test_a_strange_file_of_a_known_project_is_set_aside(
         assert at.kept == [("alpha", {"title": "of an old backup"})]
         assert at.document("alpha") == at.file("alpha") == {"slug": "alpha", "title": "Alpha"}
     (record,) = caplog.records
-    assert "was set aside" in record.getMessage()
+    assert record.getMessage() == (
+        f"{FILE}: meshd did not write this file, and the mesh has a project of this name, which stands: "
+        "the file's content was set aside as /aside/alpha.json"
+    )
     assert getattr(record, "fields", None) == {"slug": "alpha"}
 
 

@@ -77,6 +77,7 @@ NURSERIES = {
 CATCHES_ALL = {
     "meshd.connections",  # one link's crash
     "meshd.api",  # one HTTP connection's
+    "meshd.simulation",  # one seed's: what a node raises is what the seed found
     "meshd.websocket",  # whatever a peer's bytes make the library raise
 }
 NO_NAMES = {"util", "utils", "helper", "helpers", "manager", "handler", "service"}

@@ -18,16 +18,21 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meshd.core.ballot import MAX_TURNS, Ballot, Proposal, Turn
 from meshd.core.documents import Change, Conflict, Document, Kind, Register
 from meshd.core.effects import (
     DropConflict,
     DropOutbox,
+    DropProposal,
     Emit,
     ForgetDocument,
+    SaveBallot,
     SaveConflict,
     SaveDocument,
     SaveEvent,
+    SaveLeadership,
     SaveOutbox,
+    SaveProposal,
     SaveSeq,
     SaveSettings,
     SaveStoreId,
@@ -59,6 +64,14 @@ def lost(name: str, value: str = "lost") -> Conflict:
 
 def told(number: int, type_: str = "project:updated") -> Emit:
     return Emit(type_, {"slug": f"no. {number}"}, number, 1_700_000_000_000 + number)
+
+
+def proposed(phase: str, term: int = 3) -> Proposal:
+    return Proposal(term, f"{term}.{phase}", "site", "m1", phase, "claim-1", 2, "dev-02")
+
+
+def turn(number: int, leader: str | None = "dev-01") -> Turn:
+    return Turn(number, 1_700_000_000_000 + number, number, leader, "elected")
 
 
 # Two ways to open a store again after it was closed: each test below runs with both.
@@ -178,6 +191,40 @@ async def test_of_very_many_events_the_latest_are_read(reopen: Reopen) -> None:
     await store.close()
 
 
+async def test_the_ballot_is_one_and_the_last_one_counts(reopen: Reopen) -> None:
+    store = await reopen(None)
+    await store.commit([SaveBallot(Ballot(3, "dev-02", "dev-01")), SaveBallot(Ballot(4, "dev-02"))])
+    await store.close()
+    store = await reopen(store)
+    assert (await store.load()).ballot == Ballot(4, "dev-02")
+    await store.commit([SaveBallot(Ballot(5, None, "dev-03"))])
+    assert (await store.load()).ballot == Ballot(5, None, "dev-03")
+    await store.close()
+
+
+async def test_a_phase_has_one_proposal_until_it_is_decided(reopen: Reopen) -> None:
+    store = await reopen(None)
+    await store.commit([SaveProposal(proposed(phase)) for phase in ("p1", "p2", "p3")])
+    await store.commit([SaveProposal(proposed("p1", 4)), DropProposal("site", "m1", "p2"), DropProposal("x", "y", "z")])
+    await store.commit([DropProposal("site", "m1", "p3"), SaveProposal(proposed("p3", 5))])
+    await store.close()
+    store = await reopen(store)
+    assert (await store.load()).proposals == (proposed("p1", 4), proposed("p3", 5))
+    await store.close()
+
+
+async def test_of_the_leadership_history_the_newest_turns_are_kept_in_their_order(reopen: Reopen) -> None:
+    store = await reopen(None)
+    await store.commit([SaveLeadership(turn(2, None)), SaveLeadership(turn(1))])
+    assert (await store.load()).turns == (turn(1), turn(2, None))
+    await store.commit([SaveLeadership(turn(number)) for number in range(3, MAX_TURNS + 1)])
+    await store.commit([SaveLeadership(turn(MAX_TURNS + 1))])
+    await store.close()
+    store = await reopen(store)
+    assert [kept.id for kept in (await store.load()).turns] == list(range(2, MAX_TURNS + 2))
+    await store.close()
+
+
 async def test_nothing_is_committed_after_close(reopen: Reopen) -> None:
     store = await reopen(None)
     await store.close()
@@ -223,6 +270,10 @@ conflicts = st.builds(
     winner=stamps,
     found_ms=st.integers(0, 2**53),
 )
+phases = st.sampled_from(["p1", "фаза"])
+hosts = st.sampled_from(["dev-01", "dev-02"])
+terms = st.integers(0, 2**53 - 1)
+turn_ids = st.integers(1, 5) | st.integers(MAX_TURNS, MAX_TURNS + 3)
 records = st.one_of(
     st.builds(
         SaveDocument, slugs, stamps, st.none() | stamps, st.dictionaries(paths, registers, max_size=3), st.booleans()
@@ -244,6 +295,12 @@ records = st.one_of(
     st.builds(TrimEvents, st.integers(0, 7)),
     st.builds(SaveConflict, conflicts),
     st.builds(DropConflict, st.sampled_from("abc")),
+    st.builds(SaveBallot, st.builds(Ballot, terms, st.none() | hosts, st.none() | hosts)),
+    st.builds(
+        SaveProposal, st.builds(Proposal, terms, st.just("id"), slugs, phases, phases, st.just("c"), terms, hosts)
+    ),
+    st.builds(DropProposal, slugs, phases, phases),
+    st.builds(SaveLeadership, st.builds(Turn, turn_ids, terms, terms, st.none() | hosts, st.just("elected"))),
     st.builds(SaveSeq, st.sampled_from(["dev-01.abc", "dev-02.def"]), st.integers(0, 2**53)),
     st.builds(SaveSeen, slugs, st.none() | st.dictionaries(st.text("xyz", max_size=2), json_values, max_size=2)),
 )

@@ -14,10 +14,12 @@ from random import Random
 
 import pytest
 import trio
+from attrs import evolve
 
 from meshd import store_file
+from meshd.core.ballot import Ballot
 from meshd.core.documents import Conflict, Document, Register
-from meshd.core.effects import Emit, SaveConflict, SaveDocument, SaveEvent, SaveSeq, SaveSettings
+from meshd.core.effects import Emit, SaveBallot, SaveConflict, SaveDocument, SaveEvent, SaveSeq, SaveSettings
 from meshd.core.stored import Stored
 from meshd.errors import StoreDamagedError, StoreError, StoreFullError
 from meshd.model import Stamp
@@ -216,7 +218,9 @@ async def test_a_full_disk_refuses_the_commit_whole_and_recovers(tmp_path: Path)
 
 async def test_a_data_dir_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"file/data cannot be used: .*Not a directory"):
+    with pytest.raises(
+        StoreError, match=r"file/data cannot be used as dataDir: Not a directory; it or a folder above it is a file"
+    ):
         await SqliteStore.open(tmp_path / "file" / "data", "new-id")
 
 
@@ -283,7 +287,9 @@ async def test_a_read_only_disk_is_one_clear_error(small_disk: Path, is_new: boo
     if not is_new:
         await write_much(small_disk)
     await trio.run_process(["mount", "-o", "remount,ro", small_disk])
-    with pytest.raises(StoreError, match=rf"{small_disk} cannot be used: .*Read-only file system"):
+    with pytest.raises(
+        StoreError, match=rf"{small_disk} cannot be used as dataDir: Read-only file system; mount it writable"
+    ):
         await SqliteStore.open(small_disk, "new-id")
 
 
@@ -294,7 +300,7 @@ async def test_a_database_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
     await (await SqliteStore.open(tmp_path, "new-id")).close()
     with contextlib.closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="newer meshd \\(schema 99, this one knows 2\\)"):
+    with pytest.raises(StoreError, match="newer meshd \\(schema 99, this one knows 3\\)"):
         await SqliteStore.open(tmp_path, "new-id")
 
 
@@ -320,6 +326,23 @@ async def test_a_database_of_schema_1_is_copied_and_keeps_its_documents(tmp_path
     with contextlib.closing(sqlite3.connect(tmp_path / f"{DATABASE}.v1")) as copy:
         assert copy.execute("SELECT slug FROM documents").fetchall() == [("site",)]
         assert copy.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+async def test_a_database_of_schema_2_is_copied_and_can_vote(tmp_path: Path) -> None:
+    file = tmp_path / DATABASE
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        migrate(connection, file, MIGRATIONS[:2])
+        connection.execute("INSERT INTO meta VALUES ('store_id', 'first-id')")
+        connection.execute("INSERT INTO settings VALUES ('shared', 1, '{\"a\":1}')")
+    store = await SqliteStore.open(tmp_path, "not used")
+    before = Stored("first-id", settings={"shared": (1, {"a": 1})})
+    assert await store.load() == before
+    await store.commit([SaveBallot(Ballot(1, "dev-01", None))])
+    await store.close()
+    assert await stored_in(tmp_path) == evolve(before, ballot=Ballot(1, "dev-01", None))
+    with contextlib.closing(sqlite3.connect(tmp_path / f"{DATABASE}.v2")) as copy:
+        assert copy.execute("SELECT scope FROM settings").fetchall() == [("shared",)]
+        assert copy.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 def test_a_database_of_an_older_schema_is_copied_then_migrated(tmp_path: Path) -> None:

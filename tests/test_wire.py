@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshd import wire
+from meshd.core.ballot import Proposal
 from meshd.core.documents import Change, Conflict, Kind, Register
 from meshd.core.messages import (
     TYPES,
@@ -25,19 +27,25 @@ from meshd.core.messages import (
     DocumentState,
     FeatureEvent,
     Goodbye,
+    HandOver,
     Heartbeat,
     Identity,
     Ignored,
     Malformed,
     Message,
+    Nominate,
     Presence,
     PresenceRow,
+    Promote,
     Refuse,
     SettingsEvent,
     UtcMs,
+    Vote,
+    VoteRequest,
+    YouGo,
 )
 from meshd.errors import DocumentError, LocalProtocolError
-from meshd.model import Capacity, Json, Stamp, Status
+from meshd.model import MAX_LABEL, MAX_TAGS, Capacity, Json, Stamp, Status
 from meshd.project import check_name
 from meshd.wire import decode, encode
 
@@ -126,6 +134,70 @@ def test_changes_and_registers_have_the_shape_of_the_wire() -> None:
     ]
 
 
+PROPOSAL = Proposal(4, "p-1", "alpha", "m1", "build", "c-1", 2, "dev-03")
+PROPOSED = {"term": 4, "id": "p-1", "slug": "alpha", "milestone": "m1", "phase": "build", "claim": "c-1"}
+PROPOSED |= {"generation": 2, "holder": "dev-03"}
+ASKED = {"type": "vote_request", "term": 5, "candidate": "dev-02", "priority": 1, "pre": True, "peersHash": "ab"}
+BEATS = {"type": "heartbeat", "instanceId": "dev-02", "timestamp": "2026-03-14T09:26:53.589Z"}
+
+
+@pytest.mark.parametrize(
+    ("message", "frame"),
+    [
+        (
+            Promote("dev-02", AT, 1, "ws://h:4444", 5),
+            {**BEATS, "type": "promote", "priority": 1, "url": "ws://h:4444", "term": 5},
+        ),
+        (Promote("dev-02", AT, 1), {**BEATS, "type": "promote", "priority": 1}),
+        (VoteRequest(5, "dev-02", 1, pre=True, peers_hash="ab"), ASKED),
+        (
+            VoteRequest(5, "dev-02", 1, pre=False, peers_hash="ab", transfer="dev-01"),
+            {**ASKED, "pre": False, "transfer": "dev-01"},
+        ),
+        (Vote(5, pre=True, granted=True), {"type": "vote", "term": 5, "pre": True, "granted": True}),
+        (
+            Vote(6, pre=False, granted=False, reason="voted"),
+            {"type": "vote", "term": 6, "pre": False, "granted": False, "reason": "voted"},
+        ),
+        (
+            Vote(5, pre=False, granted=True, proposals=(PROPOSAL,)),
+            {"type": "vote", "term": 5, "pre": False, "granted": True, "proposals": [PROPOSED]},
+        ),
+        (YouGo(5), {"type": "you_go", "term": 5}),
+        (HandOver(5), {"type": "hand_over", "term": 5}),
+        (HandOver(5, chosen=True), {"type": "hand_over", "term": 5, "chosen": True}),
+        (Nominate("dev-03"), {"type": "nominate", "instanceId": "dev-03"}),
+        (
+            Heartbeat("dev-02", AT, leads=0, authoritative=False, heard=0),
+            {**BEATS, "leads": 0, "authoritative": False, "heard": 0},
+        ),
+        (
+            Identity("dev-02", AT, term=5, leads=5, authoritative=True, leader_eligible=False),
+            {**BEATS, "type": "identity", "term": 5, "leads": 5, "authoritative": True, "leaderEligible": False},
+        ),
+        (
+            Presence(5, 1, full=True, members=(PresenceRow("dev-02", 7, leader_eligible=False),)),
+            {
+                "type": "presence",
+                "term": 5,
+                "seq": 1,
+                "full": True,
+                "members": [{"instanceId": "dev-02", "age": 7, "leaderEligible": False}],
+            },
+        ),
+    ],
+    ids=repr,
+)
+def test_leadership_on_the_wire(message: Message, frame: dict[str, Json]) -> None:
+    assert orjson.loads(encode(message)) == frame
+    assert repr(decode(json.dumps(frame))) == repr(message)
+
+
+def test_what_an_instance_says_of_itself_has_room_up_to_its_bounds() -> None:
+    identity = Identity("dev-02", AT, "n" * MAX_LABEL, tags=("\U0001f600" * MAX_LABEL,) * MAX_TAGS)
+    assert again(identity) == identity
+
+
 # Round trips.
 
 
@@ -176,6 +248,8 @@ SELF = {name: maybe(TEXTS) for name in ("name", "role", "url", "boot")}
 SELF |= {"tags": maybe(TAGS), "priority": maybe(COUNTS), "capacity": maybe(CAPACITIES)}
 IDENTITY = {name: maybe(TEXTS) for name in ("store", "sync_role", "primary_url", "hive", "peers_hash", "version")}
 IDENTITY |= {name: maybe(COUNTS) for name in ("protocol", "min_protocol", "clock")}
+LEADS = {"leads": maybe(COUNTS), "authoritative": maybe(st.booleans())}
+PROPOSALS = st.builds(Proposal, COUNTS, TEXTS, NAMES, NAMES, NAMES, TEXTS, COUNTS, NAMES)
 
 
 def registers(fields: dict[str, Json], removed: tuple[str, ...], stamp: Stamp) -> dict[str, Register]:
@@ -197,11 +271,15 @@ CONFLICTS = st.builds(
     *(Conflict, TEXTS, NAMES, STAMPS, FIELD_PATHS, STAMPS, STAMPS, COUNTS, JSONS, st.booleans()),
 )
 STATUSES = st.sampled_from(Status)
-ROWS = st.builds(PresenceRow, NAMES, COUNTS, maybe(STATUSES), version=maybe(TEXTS), timestamp=maybe(TIMES), **SELF)
+ROW = {"version": maybe(TEXTS), "timestamp": maybe(TIMES), "leader_eligible": maybe(st.booleans())}
+ROWS = st.builds(PresenceRow, NAMES, COUNTS, maybe(STATUSES), **ROW, **SELF)
+BEAT = {"status": STATUSES, "root": maybe(TEXTS), "heard": maybe(COUNTS)}
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
-    Identity: st.builds(Identity, NAMES, TIMES, term=COUNTS, **SELF, **IDENTITY),
-    Heartbeat: st.builds(Heartbeat, NAMES, TIMES, term=COUNTS, status=STATUSES, root=maybe(TEXTS), **SELF),
-    Goodbye: st.builds(Goodbye, NAMES, TIMES, maybe(TEXTS), maybe(TEXTS), maybe(TEXTS)),
+    Identity: st.builds(
+        Identity, NAMES, TIMES, term=COUNTS, leader_eligible=st.booleans(), **SELF, **IDENTITY, **LEADS
+    ),
+    Heartbeat: st.builds(Heartbeat, NAMES, TIMES, term=COUNTS, **SELF, **BEAT, **LEADS),
+    Goodbye: st.builds(Goodbye, NAMES, TIMES, maybe(TEXTS), maybe(NAMES), maybe(TEXTS)),
     Presence: st.builds(Presence, COUNTS, SEQS, st.booleans(), several(ROWS), maybe(TEXTS)),
     Changes: st.builds(Changes, COUNTS, several(CHANGES)),
     Ack: st.builds(Ack, ORIGINS, SEQS),
@@ -210,6 +288,12 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     FeatureEvent: st.builds(FeatureEvent, NAMES, TEXTS, OBJECTS, TIMES, maybe(TEXTS)),
     Conflicts: st.builds(Conflicts, several(CONFLICTS), several(TEXTS)),
     SettingsEvent: st.builds(SettingsEvent, NAMES, OBJECTS, TIMES, maybe(COUNTS)),
+    Promote: st.builds(Promote, NAMES, TIMES, maybe(COUNTS), maybe(TEXTS), COUNTS),
+    VoteRequest: st.builds(VoteRequest, COUNTS, NAMES, COUNTS, st.booleans(), TEXTS, maybe(NAMES)),
+    Vote: st.builds(Vote, COUNTS, st.booleans(), st.booleans(), TEXTS, several(PROPOSALS)),
+    YouGo: st.builds(YouGo, COUNTS),
+    HandOver: st.builds(HandOver, COUNTS, st.booleans()),
+    Nominate: st.builds(Nominate, NAMES),
     Refuse: st.builds(Refuse, COUNTS, TEXTS),
 }
 
@@ -375,6 +459,21 @@ def presence(row: str) -> str:
     return f'{{"type":"presence","term":0,"seq":1,"full":true,"members":[{row}]}}'
 
 
+def promote(more: str) -> str:
+    return f'{{"type":"promote",{GOODBYE},{more}}}'
+
+
+def asked(more: str) -> str:
+    return f'{{"type":"vote_request","term":1,"candidate":"a","priority":0,"pre":true,"peersHash":"",{more}}}'
+
+
+VOTED = '"term":1,"id":"i","slug":"p","milestone":"m","claim":"c","generation":1,"holder":"a"'
+
+
+def vote(proposal: str) -> str:
+    return f'{{"type":"vote","term":1,"pre":false,"granted":true,"proposals":[{{{proposal}}}]}}'
+
+
 def changes(*replaced: str) -> str:
     """One good change and one in which some keys are replaced (the last of equal keys counts)."""
     good = '"origin":"a.s","seq":1,"stamp":[5,0,"a"],"slug":"p","life":[1,0,"a"],"kind":"updated","fields":{"title":1}'
@@ -388,6 +487,7 @@ def documents(more: str) -> str:
 COUNT = "expected an integer from 0 to 2**53 - 1, found"
 SEQ = "expected an integer from 1 to 2**53 - 1, found"
 STATUS = "heartbeat.status: expected one of alive, suspect, draining, left, failed, found"
+LABEL = f"expected a text of at most {MAX_LABEL} characters, found '{'x' * 40}'... ({MAX_LABEL + 1} characters)"
 EMPTY = "must be a text that is not empty, not ''"
 LONG = f"is 201 bytes long, at most 200 are allowed: {'x' * 40}..."
 UNSAFE = "must not start with a dot or hold a separator or control character:"
@@ -432,6 +532,32 @@ MALFORMED = {
     heartbeat('"status":["alive"]'): f"{STATUS} an array of 1",
     heartbeat('"tags":"docs"'): "heartbeat.tags: expected an array, found 'docs'",
     heartbeat('"tags":["docs",5]'): "heartbeat.tags[1]: expected a text, found 5",
+    heartbeat(
+        f'"tags":[{",".join(["1"] * 33)}]'
+    ): "heartbeat.tags: expected an array of at most 32, found an array of 33",
+    heartbeat(f'"tags":["{"x" * 201}"]'): f"heartbeat.tags[0]: {LABEL}",
+    heartbeat(f'"name":"{"x" * 201}"'): f"heartbeat.name: {LABEL}",
+    heartbeat('"name":5'): "heartbeat.name: expected a text, found 5",
+    heartbeat('"leads":-1'): f"heartbeat.leads: {COUNT} -1",
+    heartbeat('"heard":1.5'): f"heartbeat.heard: {COUNT} 1.5",
+    heartbeat('"authoritative":0'): "heartbeat.authoritative: expected true or false, found 0",
+    promote('"term":9007199254740992'): f"promote.term: {COUNT} 9007199254740992",
+    promote('"timestamp":1773480413589'): (
+        "promote.timestamp: expected an ISO-8601 time with an offset, 1970 to 9999, found 1773480413589"
+    ),
+    promote(f'"url":"{"x" * 2001}"'): (
+        f"promote.url: expected a text of at most 2000 characters, found '{'x' * 40}'... (2001 characters)"
+    ),
+    asked('"candidate":"a/b"'): f"vote_request.candidate: an instanceId {UNSAFE} 'a/b'",
+    asked('"transfer":""'): f"vote_request.transfer: an instanceId {EMPTY}",
+    asked('"pre":null'): "vote_request.pre: expected true or false, found null",
+    asked('"term":-1'): f"vote_request.term: {COUNT} -1",
+    '{"type":"vote","term":1,"pre":false}': "vote.granted: missing",
+    vote(""): "vote.proposals[0].term: missing",
+    vote('"phase":"..",' + VOTED): f"vote.proposals[0].phase: a phase {UNSAFE} '..'",
+    '{"type":"you_go"}': "you_go.term: missing",
+    '{"type":"hand_over","term":"1"}': f"hand_over.term: {COUNT} '1'",
+    '{"type":"nominate","instanceId":""}': f"nominate.instanceId: an instanceId {EMPTY}",
     heartbeat('"capacity":"much"'): "heartbeat.capacity: expected an object, found 'much'",
     heartbeat('"capacity":{"ramMb":"12"}'): f"heartbeat.capacity.ramMb: {COUNT} '12'",
     heartbeat('"capacity":{"cpuPercent":true}'): "heartbeat.capacity.cpuPercent: expected a number, found true",
@@ -481,7 +607,7 @@ def test_what_is_not_unicode_or_not_json_is_malformed(value: str) -> None:
     assert message.reason.startswith("not JSON: ")
 
 
-@pytest.mark.parametrize("name", ["registry_sync", "promote", "claim", "", "Identity", "malformed"])
+@pytest.mark.parametrize("name", ["registry_sync", "claim", "", "Identity", "malformed"])
 def test_other_types_are_ignored(name: str) -> None:
     assert decode(f'{{"type":"{name}","instanceId":5}}') == Ignored(name)
 
@@ -506,3 +632,27 @@ def test_other_types_are_ignored(name: str) -> None:
 def test_what_cannot_be_sent_is_our_fault(message: Message) -> None:
     with pytest.raises(LocalProtocolError):
         encode(message)
+
+
+# What it costs.
+
+
+def test_a_frame_takes_no_more_memory_than_it_has_bytes() -> None:
+    """Thousands may wait on a link."""
+    tracemalloc.start()
+    frames = [encode(Ack("dev-02.s", seq)) for seq in range(1, 1001)]
+    taken_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken_bytes < 3 * sum(map(len, frames))
+
+
+def test_a_name_is_one_text_however_often_it_was_read() -> None:
+    stamps = {str(number): Stamp(number, 0, "dev-01") for number in range(3)}
+    read = again(Changes(1, (Change("dev-01.s1", 1, STAMP, "site", STAMP, Kind.UPDATED, bases=stamps),)))
+    assert isinstance(read, Changes)
+    assert len({id(stamp.instance_id) for stamp in read.changes[0].bases.values()}) == 1
+
+
+def test_what_was_refused_once_is_refused_again() -> None:
+    for _ in range(2):
+        assert isinstance(decode('{"type": "ack", "origin": "../x.s", "seq": 1}'), Malformed)

@@ -14,6 +14,7 @@ from meshd.api.events import Events
 from meshd.api.health import Health
 from meshd.api.hivemind import Hivemind
 from meshd.api.instance import Instance
+from meshd.api.leadership import Leadership
 from meshd.api.problems import Problems
 from meshd.api.projects import Projects
 from meshd.api.settings import Settings
@@ -34,6 +35,7 @@ def create_app(instance: Instance) -> QuartTrio:
     Problems(MAX_BODY_BYTES).add_to(app)
     Health(instance).add_to(app)
     Hivemind(instance).add_to(app)
+    Leadership(instance).add_to(app)
     Projects(instance, catalogue).add_to(app)
     Categories(instance).add_to(app)
     Events(instance).add_to(app)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import orjson
-from quart import request
+from quart import Response, request
 
 from meshd.api.instance import Instance
+from meshd.api.problems import problem
 from meshd.core.effects import Accepted, Rejected
 from meshd.core.inputs import Command
 from meshd.errors import ApiError
-from meshd.model import Json
+from meshd.model import Json, JsonObject
 from meshd.project import MAX_DEPTH
 
 # Without a type (curl -T) a body is taken for what the method expects.
@@ -25,6 +26,7 @@ _STATUS_OF_CODE = {
     "disk-full": 507,
     "too-large": 413,
     "not-primary": 409,
+    "no-successor": 409,
     "unknown-setting": 422,
     "credential-refused": 422,
 }
@@ -40,6 +42,16 @@ async def submit(instance: Instance, command: Command) -> Accepted:
 
 def refusal(rejected: Rejected) -> ApiError:
     return ApiError(_STATUS_OF_CODE[rejected.code], rejected.code, rejected.detail)
+
+
+def refused(instance: Instance, rejected: Rejected) -> Response:
+    """The problem document of a refusal, with the primary's address or the `path` of the offender where that helps."""
+    more: JsonObject = {"path": rejected.path} if rejected.path else {}
+    if rejected.code == "not-primary":
+        snapshot = instance.snapshot()
+        more = {"primaryId": snapshot.primary_id, "primaryUrl": snapshot.primary_url}
+    error = refusal(rejected)
+    return problem(error.status, error.code, error.detail, more=more)
 
 
 def if_match(instance: Instance, slug: str) -> str | None:

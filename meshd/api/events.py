@@ -26,7 +26,7 @@ from meshd.core.inputs import Command, PutProject
 from meshd.errors import ApiError
 from meshd.events import EventStream, Reading, Wants
 from meshd.model import Json, JsonObject
-from meshd.project import is_reserved
+from meshd.project import check_shape, is_reserved
 
 KEEP_ALIVE_S = 15.0  # shorter than the silence after which proxies hang up
 MAX_STREAMS = 64  # a quarter of the connections: a stream keeps its own for as long as it likes
@@ -119,6 +119,8 @@ class Events:
 
     def _command(self, event_type: str, payload: JsonObject) -> Command:
         """The edit that the event stands for; one that begins a project does so only if nobody was quicker."""
+        if isinstance(project := payload.get("project"), dict):
+            check_shape(project)
         command = originals.edit(event_type, payload, self.instance.snapshot().documents)
         assert command is not None, f"{event_type} is publishable"
         if isinstance(command, PutProject) and command.base is None and command.slug != categories.SLUG:

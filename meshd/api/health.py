@@ -1,10 +1,12 @@
 """Health: is it alive, may work be sent to it, and how is the mesh seen from here.
 
 `sync` in `/api/health/detailed` has the specification's keys in the specification's shapes, and beyond them
-`enabled`, `instanceId`, `term` and `primaryId`.
+`enabled`, `instanceId`, `term`, `primaryId` and `authoritative`: whether a primary may decide about claims, false for
+one that hears no majority of its voters, null for a worker.
 
 `status` is `ok`, `draining`, or `degraded`: what this host writes is refused, because its disk is full. It serves all
-the same, so that is no reason for `/livez` or `/readyz` to fail.
+the same, so that is no reason for `/livez` or `/readyz` to fail; nor is a primary without authority, which goes on
+serving documents.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from quart import Quart, Response
 from meshd.api.alerts import alerts_json
 from meshd.api.compaction import diagnostics
 from meshd.api.instance import Instance
+from meshd.api.leadership import authority
 from meshd.api.members import capacity_summary, online_peer_json, utc_or_none
 from meshd.api.responses import json_response
 from meshd.core.snapshot import Snapshot
@@ -41,9 +44,13 @@ class Health:
         return json_response({"status": "ok"})
 
     async def readyz(self) -> Response:
-        """Ready unless draining: a worker without a primary still serves its own host."""
-        if self.instance.snapshot().status is Status.DRAINING:
+        """Ready unless draining: a worker without a primary, or a hub without authority, still serves its own host."""
+        snapshot = self.instance.snapshot()
+        if snapshot.status is Status.DRAINING:
             return json_response({"ready": False, "reason": "draining"}, 503)
+        if authority(snapshot) is False:
+            note = "documents are served; claims are not decided, because no majority of the voters is heard"
+            return json_response({"ready": True, "authoritative": False, "note": note})
         return json_response({"ready": True})
 
     async def health(self) -> Response:
@@ -90,6 +97,7 @@ class Health:
             "instanceId": snapshot.instance_id,
             "term": snapshot.term,
             "primaryId": snapshot.primary_id,
+            "authoritative": authority(snapshot),
         }
 
 

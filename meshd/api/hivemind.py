@@ -6,6 +6,7 @@ from attrs import frozen
 from quart import Quart, Response
 
 from meshd.api.instance import Instance
+from meshd.api.leadership import authority
 from meshd.api.members import capacity_json, peer_json, utc_or_none
 from meshd.api.responses import json_response
 from meshd.core.snapshot import MemberView
@@ -33,6 +34,7 @@ class Hivemind:
                 "role": snapshot.role,
                 "term": snapshot.term,
                 "isLeader": snapshot.role is Role.PRIMARY,
+                "authoritative": authority(snapshot),
                 "status": snapshot.status.shown,
                 "connected": snapshot.connected,
                 "primaryId": snapshot.primary_id,
@@ -65,6 +67,7 @@ class Hivemind:
                 "priority": configuration.priority,
                 "syncRole": snapshot.role,
                 "term": snapshot.term,
+                "authoritative": authority(snapshot),
                 "status": snapshot.status.shown,
                 "capacity": capacity_json(snapshot.capacity),
                 "version": self.instance.version,

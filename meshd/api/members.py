@@ -48,7 +48,7 @@ def online_peer_json(member: MemberView) -> JsonObject:
             "status": member.status.shown,
         },
         "lastSeen": utc_text(member.last_seen_ms),
-        "latencyMs": member.latency_ms,
+        "latencyMs": _rounded(member.latency_ms),
         **_agreement_json(member),
     }
 
@@ -67,7 +67,7 @@ def peer_json(member: MemberView) -> JsonObject:
         "lastSeen": utc_text(member.last_seen_ms),
         "lastHeartbeat": utc_or_none(member.last_heartbeat_ms),
         "ageMs": round(member.age_s * 1000),
-        "latencyMs": member.latency_ms,
+        "latencyMs": _rounded(member.latency_ms),
         "capacity": capacity_json(member.capacity),
         "version": member.version,
         "dialect": member.dialect,
@@ -99,6 +99,11 @@ def capacity_summary(members: Iterable[MemberView]) -> JsonObject:
         "averageCpuPercent": _average([capacity.cpu_percent for capacity in known]),
         "averageRamUsagePercent": _average([capacity.ram_usage_percent for capacity in known]),
     }
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    """To a tenth: what is measured over a network is no truer."""
+    return None if milliseconds is None else round(milliseconds, 1)
 
 
 def _average(values: Sequence[float]) -> float:

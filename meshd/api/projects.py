@@ -19,7 +19,7 @@ from meshd.core.effects import Accepted
 from meshd.core.inputs import DeleteProject, PatchProject, PutProject
 from meshd.errors import ApiError, DocumentError
 from meshd.model import Json
-from meshd.project import check_slug
+from meshd.project import check_shape, check_slug
 
 _PATCH_TYPES = ("application/merge-patch+json", *JSON_TYPES)
 
@@ -69,12 +69,15 @@ class Projects:
         document = await json_body()
         if not isinstance(document, dict):
             raise ApiError(422, "invalid", "a project document is a JSON object")
+        check_shape(document)
         accepted = await submit(self.instance, PutProject(0, slug, document, if_match=if_match(self.instance, slug)))
         return _written(slug, accepted)
 
     async def patch_project(self, path: str) -> Response:
         slug = _slug(path)
         patch = await json_body(_PATCH_TYPES)
+        if isinstance(patch, dict):
+            check_shape({key: value for key, value in patch.items() if value is not None})
         accepted = await submit(self.instance, PatchProject(0, slug, patch, if_match=if_match(self.instance, slug)))
         return _written(slug, accepted)
 

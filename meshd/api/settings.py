@@ -10,9 +10,8 @@ from __future__ import annotations
 from attrs import frozen
 from quart import Quart, Response, request
 
-from meshd.api.commands import JSON_TYPES, json_body, refusal
+from meshd.api.commands import JSON_TYPES, json_body, refused
 from meshd.api.instance import Instance
-from meshd.api.problems import problem
 from meshd.api.responses import json_response
 from meshd.core.effects import Rejected
 from meshd.core.inputs import PatchSettings, PutSettings, SettingsCommand
@@ -71,16 +70,9 @@ class Settings:
     async def _submit(self, command: SettingsCommand) -> Response:
         outcome = await self.instance.submit(command)
         if isinstance(outcome, Rejected):
-            error = refusal(outcome)
-            return problem(error.status, error.code, error.detail, more=self._more(outcome))
+            return refused(self.instance, outcome)
         body: JsonObject = {"scope": command.scope, "revision": int(outcome.revision), "changed": outcome.changed}
         return json_response(body, headers=_tag(int(outcome.revision)))
-
-    def _more(self, outcome: Rejected) -> JsonObject:
-        if outcome.code == "not-primary":
-            snapshot = self.instance.snapshot()
-            return {"primaryId": snapshot.primary_id, "primaryUrl": snapshot.primary_url}
-        return {"path": outcome.path} if outcome.path else {}
 
     def _if_match(self, scope: str) -> str | None:
         if "If-Match" not in request.headers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -69,9 +70,13 @@ class Answer:
 class Daemon:
     """A daemon's API, to be used as a context."""
 
-    def __init__(self, url: str | None, config_file: Path | None) -> None:
-        """Find out the address. Raises `Unusable` when the configuration file that should name it cannot be used."""
+    def __init__(self, url: str | None, config_file: Path | None, advice: Mapping[str, str] | None = None) -> None:
+        """Find out the address. `advice` is what a verb says about refusals otherwise than `ADVICE`.
+
+        Raises `Unusable` when the configuration file that should name the address cannot be used.
+        """
         self.url, self.found_in = _address(url, config_file)
+        self._advice = {**ADVICE, **(advice or {})}
         self._client = _client(self.url)
 
     def __enter__(self) -> Daemon:
@@ -128,8 +133,12 @@ class Daemon:
         if response.is_success and isinstance(body, dict):
             return Answer(status, body, response.headers.get("ETag", "").strip('"'))
         if isinstance(body, dict) and isinstance(body.get("code"), str):
-            raise _refusal(body["code"], str(body.get("detail") or body.get("title") or status))
+            raise self._refusal(body["code"], str(body.get("detail") or body.get("title") or status))
         raise self._not_meshd(response)
+
+    def _refusal(self, code: str, detail: str) -> Refused:
+        advice = f"; {self._advice[code]}" if code in self._advice else ""
+        return Refused(code, f"{clean(code)}: {clean(detail)}{advice}")
 
     def _not_meshd(self, response: httpx.Response) -> Unavailable:
         what = f"HTTP {response.status_code}, {response.headers.get('Content-Type', 'no content')}"
@@ -138,7 +147,7 @@ class Daemon:
         )
 
     def _unavailable(self, error: httpx.TransportError) -> Unavailable:
-        reason = str(error) or type(error).__name__
+        reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
         detail = (
             f"no daemon answers at {self.url} ({self.found_in}): {reason}; "
             "start one with `meshd run`, or name another with --url"
@@ -155,11 +164,6 @@ def _fields(frame: bytes) -> Mapping[str, str]:
 def project_path(slug: str) -> str:
     """Where the API keeps the document of `slug`."""
     return f"/api/projects/{quote(slug, safe='')}"
-
-
-def _refusal(code: str, detail: str) -> Refused:
-    advice = f"; {ADVICE[code]}" if code in ADVICE else ""
-    return Refused(code, f"{clean(code)}: {clean(detail)}{advice}")
 
 
 def _address(url: str | None, config_file: Path | None) -> tuple[str, str]:

@@ -24,7 +24,8 @@ def members(url: str | None, config_file: Path | None, as_json: bool) -> None:
     """List the instances of the mesh as one of them sees them. Reads.
 
     The one that was asked comes first, the others by their priority. "in sync" says whether a peer's documents are
-    equal to those of the one that was asked, "last change" when a change last came from it.
+    equal to those of the one that was asked, "last change" when a change last came from it. Of itself it says its term
+    and, when it leads without a majority of the voters, that it has no authority.
 
     With --json: {"version", "url", "primaryId", "self", "peers"}: primaryId is from GET /api/hivemind/status (null
     while there is none), self is GET /api/hivemind/self, peers are those of GET /api/hivemind/peers.
@@ -41,7 +42,7 @@ def members(url: str | None, config_file: Path | None, as_json: bool) -> None:
 
 def member_rows(primary_id: Any, this: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """The lines that `meshd members` prints."""
-    own = (*_who(this, this["syncRole"]), shown(this["status"]), "itself", *[NOTHING] * 4, *_what(this))
+    own = (*_who(this, this["syncRole"]), shown(this["status"]), _itself(this), *[NOTHING] * 4, *_what(this))
     return [own, *(_peer_row(peer, primary_id) for peer in peers)]
 
 
@@ -51,6 +52,11 @@ def _peer_row(peer: Mapping[str, Any], primary_id: Any) -> tuple[str, ...]:
     agreement = (_in_sync(peer), _ago(peer.get("lastChangeAgeMs")))
     latency = f"{peer['latencyMs']:.1f} ms" if peer.get("latencyMs") is not None else NOTHING
     return (*_who(peer, role), shown(peer["status"]), shown(peer["state"]), heard, *agreement, latency, *_what(peer))
+
+
+def _itself(this: Mapping[str, Any]) -> str:
+    authority = ", no authority" if this.get("authoritative") is False else ""
+    return f"itself, term {shown(this.get('term'))}{authority}"
 
 
 def _ago(age_ms: int | None) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 NOTHING = "-"
+NO_AUTHORITY = "no: documents go on, claims are not decided"
 
 # A cell that is one of these words is shown in this colour.
 STYLES = {

@@ -18,12 +18,17 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "demo": ("meshd.cli.demo.command:demo", "Run a mesh of three daemons and let one die."),
     "status": ("meshd.cli.status:status", "Show what a daemon says about itself."),
     "members": ("meshd.cli.members:members", "List the instances of the mesh as one of them sees them."),
+    "leader": ("meshd.cli.leader:leader", "Show who leads, since when and why."),
+    "promote": ("meshd.cli.hand_over:promote", "Make another instance lead."),
+    "step-down": ("meshd.cli.hand_over:step_down", "Let the primary hand over to the best successor."),
+    "check": ("meshd.cli.check:check", "Check whether something would work, before it is needed."),
     "alerts": ("meshd.cli.alerts:alerts", "List what needs a person."),
     "projects": ("meshd.cli.projects:projects", "List, show, put and remove project documents."),
     "conflicts": ("meshd.cli.conflicts:conflicts", "List what lost a conflict, and take it back."),
     "settings": ("meshd.cli.settings:settings", "Show and change the settings that all instances share."),
     "events": ("meshd.cli.events:events", "Show what happens on an instance."),
     "compaction": ("meshd.cli.compaction:compaction", "Show what the documents take, and acknowledge large ones."),
+    "simulate": ("meshd.cli.simulate:simulate", "Run whole meshes in simulated time under random faults."),
     "config": ("meshd.cli.config:config", "Check or show a configuration file."),
 }
 

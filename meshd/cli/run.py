@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -11,9 +12,10 @@ from meshd.cli.output import json_option
 
 
 @click.command()
+@click.option("--until-eof", is_flag=True, help="Drain when standard input ends, with the program that holds it.")
 @config_option
 @json_option
-def run(config_file: Path | None, as_json: bool) -> None:  # noqa: ARG001  `Failure` looks at it
+def run(until_eof: bool, config_file: Path | None, as_json: bool) -> None:  # noqa: ARG001  `Failure` looks at it
     """Run the daemon of this host.
 
     It stays in the foreground and logs to standard error; SIGTERM or Ctrl-C drains it, a second one hurries it. It
@@ -22,7 +24,9 @@ def run(config_file: Path | None, as_json: bool) -> None:  # noqa: ARG001  `Fail
     With --json: {"version", "error": {"code", "detail", "problems"}} when the configuration cannot be used, problems
     as in `meshd config check --json`; a daemon that runs prints nothing.
     """
+    if until_eof and sys.stdin is None:
+        raise click.UsageError("--until-eof needs a standard input")
     loaded = load(the_file(config_file))
     from meshd import daemon  # noqa: PLC0415  brings everything; a broken configuration is told before that
 
-    click.get_current_context().exit(daemon.run(loaded))
+    click.get_current_context().exit(daemon.run(loaded, until_eof=until_eof))

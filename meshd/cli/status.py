@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from meshd.cli.client import Daemon, daemon_options
-from meshd.cli.output import duration, json_option, mebibytes, print_json, print_table, shown
+from meshd.cli.output import NO_AUTHORITY, duration, json_option, mebibytes, print_json, print_table, shown
 
 
 @click.command()
@@ -47,16 +47,27 @@ def status_rows(instance: Mapping[str, Any], health: Mapping[str, Any]) -> list[
     rows += [
         ("role", shown(instance["role"])),
         ("term", shown(instance.get("term"))),
+        *authority_row(instance),
         ("primary", _primary(instance)),
         ("connected", shown(instance["connected"])),
         ("peers online", f"{instance.get('onlineCount', 0)} of {instance.get('peerCount', 0)}"),
         ("changes queued", shown(instance.get("queuedChanges"))),
-        ("documents", shown(instance.get("root"))),
+        ("root digest", shown(instance.get("root"))),
     ]
     if instance.get("partitionSince"):
         rows.append(("no primary since", shown(instance["partitionSince"])))
     dropped = instance.get("dropped") or {}
     return rows + [(f"dropped, {reason}", shown(number)) for reason, number in sorted(dropped.items())]
+
+
+def authority_row(instance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Whether a primary may decide; of a worker there is nothing to say."""
+    match instance.get("authoritative"):
+        case None:
+            return []
+        case False:
+            return [("authority", NO_AUTHORITY)]
+    return [("authority", "yes")]
 
 
 def _primary(instance: Mapping[str, Any]) -> str:

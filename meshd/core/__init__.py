@@ -13,10 +13,10 @@ Two dialects share the port. An instance speaks the **original** dialect until t
 
 | type | sent by | meaning |
 |---|---|---|
-| `identity` | both, first | who is here: `instanceId`, `name`, `role` (focus), `tags`, `url`, `priority`; native also `protocol`, `minProtocol`, `boot`, `store`, `term`, `syncRole`, `primaryUrl`, `hive`, `peersHash`, `version`, `clock`, `capacity` |
-| `heartbeat` | both, every `heartbeatIntervalMs` | as identity, with `capacity`; native also `boot`, `term`, `status`, `root` (digest of all documents) |
-| `goodbye` | who leaves; relayed by the primary | offline at once, without the TTL; native also `boot`, `reason` |
-| `presence` | primary to workers, on link up, at each heartbeat, at once when a status changes | every member it knows but itself: whole rows for those that changed (all when `full`), `instanceId`, `age` (ms since heard) and `root` for the rest |
+| `identity` | both, first | who is here: `instanceId`, `name`, `role` (focus), `tags`, `url`, `priority`; native also `protocol`, `minProtocol`, `boot`, `store`, `term`, `syncRole`, `primaryUrl`, `hive`, `peersHash`, `version`, `clock`, `capacity`, `leads` (the term it was elected for, 0 before any election, absent from a worker), `authoritative` (whether it may decide), `leaderEligible` (false: a witness, which votes and never leads) |
+| `heartbeat` | both, every `heartbeatIntervalMs` | as identity, with `capacity`; native also `boot`, `term`, `status`, `root` (digest of all documents), `leads`, `authoritative`, `heard` (`seq` of the last presence it had from the primary that it follows) |
+| `goodbye` | who leaves; relayed by the primary | offline at once, without the TTL; native also `boot`, `reason`, `successor` |
+| `presence` | primary to workers, on link up, at each heartbeat, at once when a status changes | every member it knows but itself: whole rows, with `leaderEligible`, for those that changed (all when `full`), `instanceId`, `age` (ms since heard) and `root` for the rest |
 | `changes` | who made them, then relayed by the primary | accepted edits: `{origin, seq, stamp, slug, life, kind, fields, removed, bases}`, at most 512 or 256 KiB a frame |
 | `ack` | primary to origin | everything of `origin` up to `seq` is on the primary's disk |
 | `digest` | worker on link up and when roots stay different, either when changes were missed | `documents: {slug: digest}` and `seqs: {origin: seq}`, the last change known of each origin; `answer` says that it is one |
@@ -24,6 +24,12 @@ Two dialects share the port. An instance speaks the **original** dialect until t
 | `conflicts` | hub to all; who settled one to the hub | writes that lost, `found`; ids that were looked at, `settled` |
 | `feature_event` | original peers (`project_event` is an alias) | a whole document: `project:created`, `project:updated`, `project:deleted`; or the list of categories: `categories:updated` |
 | `settings_event` | primary to all, on each change and on link up | all shared settings: `settings`, native also `revision`; a worker that holds a greater revision than its primary returns it with the same message |
+| `promote` | a new primary, to all | it leads from here on: `instanceId`, `url`, `priority`; native also `term`; obeyed when the term is newer than any seen |
+| `vote_request` | candidate to voters | would you (`pre`), or do you, vote for `candidate` in `term`: `priority`, `peersHash`, `transfer` (the primary that handed over) |
+| `vote` | voter to candidate | `term` (its own), `pre`, `granted`, `reason`, `proposals` (what it has stored, with a vote that is granted) |
+| `you_go` | candidate to a better-placed voter | lead instead of me, in a later term than `term` |
+| `hand_over` | primary to its successor | the primary of `term` no longer decides: be the next; `chosen` when a person asked for it |
+| `nominate` | who was asked by a person, to the primary | hand over to `instanceId` |
 | `refuse` | either, last | the `code` and `reason` of the close that follows |
 
 Close codes: 1001 going away, 1002 protocol error, 1009 too big, 4403 not allowed, 4406 another protocol or mesh, 4408
@@ -32,11 +38,15 @@ too slow, 4409 duplicate instanceId, 4410 superseded by a newer link, 4420 clock
 # The modules
 
 `node` routes an input to the one module that decides about it: `handshake` (who may stay on a link), `membership` (who
-is there), `election` (who leads), `replication` (what the documents are, with `documents` for how they merge, `clock`
-for their stamps and `originals` for what original peers send), `settings` (what all hosts share, with `settings_schema`
-for what may be shared and `credentials` for what never is). `categories` is a document with the reserved slug
-`@categories`; `events` numbers and keeps what applications are told. `upkeep` puts together what keeps an instance
-right: `convergence` (who holds what we hold), `compaction` (sizes, and the end of tombstones), `watch` (links, queue,
-clock) and the `alerts` that they raise. `inputs` and `effects` are all that goes in and
-comes out, `messages` all that is said, `snapshot` all that may be looked at, `stored` all that is remembered.
+is there), `election` (who leads, with `dialling` for the way to the primary, `candidacy` and `canvass` for a try to be
+elected, `voting` for what binds a voter, `authority` for when a primary may decide, `standing` for the words and the
+transition table, `ballot` for what is on disk, `takeover` for what a new primary learns of claims, `partition` for the
+time without one, `history` for what was), `succession` (planned hand-over), `explanation` (all of that in words),
+`replication` (what the documents are, with `documents` for how they merge, `clock` for their stamps and `originals`
+for what original peers send), `settings` (what all hosts share, with `settings_schema` for what may be shared and
+`credentials` for what never is). `categories` is a document with the reserved slug `@categories`; `events` numbers and
+keeps what applications are told. `upkeep` puts together what keeps an instance right: `convergence` (who holds what we
+hold), `compaction` (sizes, and the end of tombstones), `watch` (links, queue, clock) and the `alerts` that they raise.
+`inputs` and `effects` are all that goes in and comes out, `messages` all that is said, `snapshot` all that may be
+looked at, `stored` all that is remembered.
 """  # noqa: E501  the table's rows are one line each

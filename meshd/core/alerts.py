@@ -33,6 +33,8 @@ CLOCK_SKEW = "clock-skew"
 PEERS_MISMATCH = "peers-mismatch"
 DUPLICATE_INSTANCE = "duplicate-instance"
 PARTITIONED = "partitioned"
+SPLIT_BRAIN = "split-brain"
+NO_QUORUM = "no-quorum"
 
 RULES: dict[str, tuple[Severity, str]] = {
     DIVERGED: (
@@ -48,7 +50,10 @@ RULES: dict[str, tuple[Severity, str]] = {
         "bring the primary back, or mend the way to it: when the queue is full, writes are refused",
     ),
     CLOCK_SKEW: (Severity.CRITICAL, "set the clocks right (NTP) on both hosts; they connect again by themselves"),
-    PEERS_MISMATCH: (Severity.WARNING, "give all instances the same hivemind.peers, in the same order"),
+    PEERS_MISMATCH: (
+        Severity.WARNING,
+        "give all instances the same hivemind.peers, in the same order, the same failover and the same peerTtlMs",
+    ),
     DUPLICATE_INSTANCE: (
         Severity.CRITICAL,
         "give each instance a protolab.instanceId of its own, or stop the second daemon",
@@ -56,6 +61,14 @@ RULES: dict[str, tuple[Severity, str]] = {
     PARTITIONED: (
         Severity.CRITICAL,
         "start the primary, or mend the network to it; changes wait in the queue meanwhile",
+    ),
+    SPLIT_BRAIN: (
+        Severity.CRITICAL,
+        "one of them steps down by itself; when it stays, restart the one that comes later in hivemind.peers",
+    ),
+    NO_QUORUM: (
+        Severity.CRITICAL,
+        "bring hosts of hivemind.peers back, or mend the network to them: `meshd check failover` names who is missing",
     ),
 }
 """How grave each code is, and what a person does about it."""

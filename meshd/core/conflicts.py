@@ -103,7 +103,7 @@ def newest_stamp(document: Document) -> Stamp:
 
 def _at(path: str, before: Document, change: Change, now_ms: int) -> Conflict | None:
     there, base = before.registers.get(path), change.bases.get(path)
-    if there is None or there.stamp == change.stamp or (base and there.stamp <= base):
+    if there is None or there.stamp in (change.stamp, base) or (base and there.stamp < base):
         return None
     if _in_sequence(change.stamp, there.stamp):
         return None

@@ -13,10 +13,12 @@ A change and a whole document are the same thing to `merge`: a document that hol
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, reduce
 from hashlib import blake2b
+from itertools import starmap
+from operator import xor
 
 from attrs import field, frozen
 
@@ -69,12 +71,20 @@ class Document:
     ended: Stamp | None = None
 
     @cached_property
+    def register_bits(self) -> int:
+        """What all registers together add to the digest, by XOR: `merge` keeps it up to date, register by register."""
+        return reduce(xor, starmap(_bits, self.registers.items()), 0)
+
+    @cached_property
     def digest(self) -> str:
         """Equal documents have equal digests on every host: a stamp stands for the value written under it."""
-        total = 0
-        for path, register in self.registers.items():
-            total ^= int.from_bytes(blake2b(f"{path}\0{register.stamp}".encode(), digest_size=12).digest())
-        return blake2b(f"{self.slug}\0{self.life}\0{self.ended}\0{total:x}".encode(), digest_size=12).hexdigest()
+        content = f"{self.slug}\0{self.life}\0{self.ended}\0{self.register_bits:x}"
+        return blake2b(content.encode(), digest_size=12).hexdigest()
+
+    def part(self, keys: Iterable[str]) -> Document:
+        """The same life with no more than these of its top-level fields, `milestones` not being one of them."""
+        paths = project.flatten(dict.fromkeys(keys))
+        return Document(self.slug, self.life, {path: self.registers[path] for path in paths if path in self.registers})
 
     def flat(self) -> Flat:
         """The values that are there, by path."""
@@ -115,23 +125,38 @@ def fragment(change: Change) -> Document:
 
 def merge(ours: Document | None, theirs: Document) -> Document:
     """Join two states of one document; returns `ours` itself when `theirs` adds nothing."""
-    if ours is None or ours.life < theirs.life:
+    if ours is None:
         return theirs
-    if theirs.life < ours.life:
-        return ours
+    if ours.life != theirs.life:
+        return max(ours, theirs, key=lambda state: state.life)
     ended = max((stamp for stamp in (ours.ended, theirs.ended) if stamp), default=None)
     if ended:
         return ours if ended == ours.ended else Document(ours.slug, ours.life, {}, ended)
     newer = {path: reg for path, reg in theirs.registers.items() if _beats(reg, ours.registers.get(path))}
     if not newer:
         return ours
-    return Document(ours.slug, ours.life, {**ours.registers, **newer})
+    merged = Document(ours.slug, ours.life, {**ours.registers, **newer})
+    # Fills the cache: to hash all registers anew would take a hundred times as long.
+    object.__setattr__(merged, "register_bits", _bits_with(ours, newer))
+    return merged
+
+
+def _bits_with(document: Document, newer: Mapping[str, Register]) -> int:
+    """The register bits of a document in which these registers stand."""
+    replaced = {path: document.registers[path] for path in newer if path in document.registers}
+    return reduce(xor, starmap(_bits, [*newer.items(), *replaced.items()]), document.register_bits)
+
+
+def _bits(path: str, register: Register) -> int:
+    return int.from_bytes(blake2b(f"{path}\0{register.stamp}".encode(), digest_size=12).digest())
 
 
 def _beats(register: Register, other: Register | None) -> bool:
-    if other is None or register.stamp > other.stamp:
+    if other is None:
         return True
-    if register.stamp < other.stamp or register == other:
+    if register.stamp != other.stamp:
+        return register.stamp > other.stamp
+    if register == other:
         return False
     # One stamp with two values is a broken peer; any order does that is the same everywhere.
     return (register.gone, _canonical(register.value)) > (other.gone, _canonical(other.value))
@@ -145,11 +170,9 @@ def _canonical(value: Json) -> str:
     return repr(value)
 
 
-def newer_registers(before: Document | None, after: Document) -> dict[str, Register]:
-    """The registers of `after` that `before` does not hold: what has to be written to disk."""
-    if before is None or before.life != after.life:
-        return dict(after.registers)
-    return {path: reg for path, reg in after.registers.items() if before.registers.get(path) is not reg}
+def taken(merged: Document, theirs: Document) -> dict[str, Register]:
+    """The registers of `theirs` that a merge took: what has to be written to disk."""
+    return {path: reg for path, reg in theirs.registers.items() if merged.registers.get(path) is reg}
 
 
 def difference(current: Document, base: JsonObject | None, wanted: JsonObject) -> tuple[JsonObject, tuple[str, ...]]:

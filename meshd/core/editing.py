@@ -44,11 +44,13 @@ def put(slug: str, current: Document | None, document: JsonObject, base: JsonObj
 def patch(current: Document | None, merge_patch: Json) -> Edit:
     """Apply a merge patch to the current document."""
     assert current is not None, "a patch of what is not there was refused"
-    project.check_depth(merge_patch)
-    wanted = documents.merge_patch(current.json(), merge_patch)
-    if not isinstance(wanted, dict):
+    if not isinstance(merge_patch, dict):
         raise DocumentError("a merge patch of a project must be an object")
-    return put(current.slug, current, wanted, None)
+    project.check_depth(merge_patch)
+    touched = current if "milestones" in merge_patch else current.part(merge_patch)
+    wanted = documents.merge_patch(touched.json(), merge_patch)
+    assert isinstance(wanted, dict)
+    return put(current.slug, touched, wanted, None)
 
 
 def delete(current: Document | None) -> Edit:

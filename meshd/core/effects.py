@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
+from meshd.core.ballot import Ballot, Proposal, Turn
 from meshd.core.documents import Change, Conflict, Document, Register
 from meshd.core.messages import Message
 from meshd.model import JsonObject, Stamp
@@ -44,6 +45,13 @@ class HangUp:
     link: int
     code: int
     reason: str
+
+
+@frozen
+class Alarm:
+    """Hand in `AlarmDue` at `at_s` of the monotonic clock; a later alarm replaces this one."""
+
+    at_s: float
 
 
 @frozen
@@ -150,6 +158,36 @@ class TrimEvents:
     id: int
 
 
+@frozen
+class SaveBallot:
+    """The term, the vote in it and who led last: before any of them is used or sent."""
+
+    ballot: Ballot
+
+
+@frozen
+class SaveProposal:
+    """Keep a proposed claim for whoever leads next; one of the same phase gives way."""
+
+    proposal: Proposal
+
+
+@frozen
+class DropProposal:
+    """A proposal was decided."""
+
+    slug: str
+    milestone: str
+    phase: str
+
+
+@frozen
+class SaveLeadership:
+    """Keep one more turn of the leadership history; those with an id of `MAX_TURNS` less may go."""
+
+    turn: Turn
+
+
 Record: TypeAlias = (
     SaveDocument
     | SaveOutbox
@@ -163,6 +201,10 @@ Record: TypeAlias = (
     | SaveSettings
     | SaveEvent
     | TrimEvents
+    | SaveBallot
+    | SaveProposal
+    | DropProposal
+    | SaveLeadership
 )
 
 
@@ -208,7 +250,7 @@ class Accepted:
 @frozen
 class Rejected:
     """A command was refused. `code` is stable: `invalid`, `not-found`, `revision-mismatch`,
-    `outbox-full`, `disk-full`, `too-large`, `not-primary`, `unknown-setting`, `credential-refused`.
+    `outbox-full`, `disk-full`, `too-large`, `not-primary`, `unknown-setting`, `credential-refused`, `no-successor`.
 
     `path` names the part of the settings that was refused, "" for the whole.
     """
@@ -224,4 +266,4 @@ class Reply:
     outcome: Accepted | Rejected
 
 
-Effect: TypeAlias = Send | Broadcast | Dial | HangUp | Persist | WriteProject | Emit | Note | Reply
+Effect: TypeAlias = Send | Broadcast | Dial | HangUp | Alarm | Persist | WriteProject | Emit | Note | Reply

@@ -91,6 +91,11 @@ class AlertCleared:
 
 
 @frozen
+class AlarmDue:
+    """The time that the last `effects.Alarm` named has come."""
+
+
+@frozen
 class DrainRequested:
     """Leave: say goodbye to everybody. An input, never a cancellation."""
 
@@ -166,11 +171,28 @@ class AcknowledgeCompaction:
     command: int
 
 
+@frozen
+class PromoteInstance:
+    """A person wants `instance_id` to lead; None means this instance."""
+
+    command: int
+    instance_id: str | None = None
+
+
+@frozen
+class StepDown:
+    """A person wants this primary to hand over to the best successor."""
+
+    command: int
+
+
 SettingsCommand: TypeAlias = PutSettings | PatchSettings
+
+LeadershipCommand: TypeAlias = PromoteInstance | StepDown
 
 Command: TypeAlias = PutProject | PatchProject | DeleteProject | TakeConflict
 
-Request: TypeAlias = Command | SettingsCommand | AcknowledgeCompaction
+Request: TypeAlias = Command | SettingsCommand | LeadershipCommand | AcknowledgeCompaction
 """What somebody on this host asks for and waits for the reply to."""
 
 Input: TypeAlias = (
@@ -193,4 +215,7 @@ Input: TypeAlias = (
     | AcknowledgeCompaction
     | AlertRaised
     | AlertCleared
+    | AlarmDue
+    | PromoteInstance
+    | StepDown
 )

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field
 
 from meshd.core.effects import Effect, Emit, Level, Note
 from meshd.core.messages import Goodbye, Heartbeat, Identity, PresenceRow
@@ -79,7 +79,7 @@ CAUSE_OF_STATUS: dict[Status, Cause] = {
     Status.LEFT: Cause.GOODBYE,
     Status.FAILED: Cause.SILENCE,
 }
-"""What it means for us when somebody states a status, of itself or of another."""
+"""What it means for us when the primary states a member's status."""
 
 LATE_CHECK_S = 3.0
 MAX_MEMBERS = 4096  # far above any fleet; bounds what a peer that invents names can make us hold
@@ -90,7 +90,7 @@ def ttl_check_interval_s(peer_ttl_ms: int) -> float:
     return min(10.0, peer_ttl_ms / 4000)
 
 
-@frozen
+@define
 class Member:
     """A peer's row. `contact_s` is monotonic; `last_seen_ms` and `last_heartbeat_ms` are UTC, for display."""
 
@@ -106,6 +106,8 @@ class Member:
     priority: int | None = None
     version: str | None = None
     dialect: Dialect = Dialect.ORIGINAL
+    leader_eligible: bool = True
+    peers_hash: str | None = None
     capacity: Capacity | None = None
     last_heartbeat_ms: int | None = None
     latency_ms: float | None = None
@@ -134,7 +136,8 @@ class Membership:
         member = self.members.get(heartbeat.instance_id)
         if member and member.status is Status.LEFT and member.boot == heartbeat.boot:
             return
-        yield from self._announced(heartbeat, CAUSE_OF_STATUS[heartbeat.status], now)
+        cause = Cause.DRAINING if heartbeat.status is Status.DRAINING else Cause.ALIVE  # nobody is dead by its own word
+        yield from self._announced(heartbeat, cause, now)
 
     def reported(self, row: PresenceRow, now: Now) -> Iterator[Effect]:
         """The primary's word about another member."""
@@ -144,27 +147,27 @@ class Membership:
                 return
             member = self._new(row.instance_id, now, Status.LEFT if row.status.is_online else row.status)
         contact_s = max(member.contact_s, now.mono_s - row.age / 1000)
-        known = _given(row, "boot", "name", "tags", "url", "priority", "version", "capacity")
+        known = _given(
+            row, "boot", "name", "tags", "url", "priority", "version", "capacity", "leader_eligible", "peers_hash"
+        )
         if row.role is not None:
             known["focus"] = row.role
         if row.timestamp is not None:
             known["last_heartbeat_ms"] = row.timestamp
         dialect = Dialect.NATIVE if row.boot or member.boot else Dialect.ORIGINAL
-        self._store(
-            evolve(member, contact_s=contact_s, last_seen_ms=max(0, now.utc_ms - row.age), dialect=dialect, **known),
-        )
+        self._set(member, contact_s=contact_s, last_seen_ms=max(0, now.utc_ms - row.age), dialect=dialect, **known)
         if row.status is not None:
             yield from self._apply(row.instance_id, CAUSE_OF_STATUS[row.status])
 
     def contact(self, instance_id: str, now: Now) -> None:
         """Any frame of a peer."""
         if member := self.members.get(instance_id):
-            self._store(evolve(member, contact_s=now.mono_s, last_seen_ms=now.utc_ms), tell=False)
+            member.contact_s, member.last_seen_ms = now.mono_s, now.utc_ms
 
     def measured(self, instance_id: str, latency_ms: float) -> None:
         """A round trip to a peer was timed."""
         if member := self.members.get(instance_id):
-            self._store(evolve(member, latency_ms=latency_ms), tell=False)
+            member.latency_ms = latency_ms
 
     def link_lost(self, instance_id: str) -> Iterator[Effect]:
         """The last link to a peer closed."""
@@ -178,19 +181,23 @@ class Membership:
 
     def check_ttl(self, now: Now) -> Iterator[Effect]:
         """Find who fell silent; due every `ttl_check_interval_s`."""
-        self._forgive_deafness(now)
+        self._checked_s = now.mono_s
         ttl_s = self.peer_ttl_ms / 1000
         for member in list(self.members.values()):
             if member.status.is_online and now.mono_s - member.contact_s >= ttl_s:
                 yield from self._apply(member.instance_id, Cause.SILENCE)
 
-    def _forgive_deafness(self, now: Now) -> None:
-        if self._checked_s is not None:
-            late_s = now.mono_s - self._checked_s - ttl_check_interval_s(self.peer_ttl_ms)
-            if late_s > LATE_CHECK_S:
-                for member in list(self.members.values()):
-                    contact_s = min(now.mono_s, member.contact_s + late_s)
-                    self._store(evolve(member, contact_s=contact_s), tell=False)
+    def deaf_s(self, now: Now) -> float:
+        """How late the check is, when that is later than a busy host explains; else 0."""
+        if self._checked_s is None:
+            return 0.0
+        late_s = now.mono_s - self._checked_s - ttl_check_interval_s(self.peer_ttl_ms)
+        return late_s if late_s > LATE_CHECK_S else 0.0
+
+    def forgive(self, late_s: float, now: Now) -> None:
+        """We were deaf for so long: that was not the others' silence."""
+        for member in list(self.members.values()):
+            member.contact_s = min(now.mono_s, member.contact_s + late_s)
         self._checked_s = now.mono_s
 
     def has_room_for(self, instance_id: str) -> bool:
@@ -203,19 +210,22 @@ class Membership:
             known["focus"] = message.role
         if isinstance(message, Identity):
             known["dialect"] = Dialect.ORIGINAL if message.protocol is None else Dialect.NATIVE
-            known["version"] = message.version
+            known["version"], known["leader_eligible"] = message.version, message.leader_eligible
+            known["peers_hash"] = message.peers_hash
         else:
             known["last_heartbeat_ms"] = message.timestamp
-        self._store(evolve(member, contact_s=now.mono_s, last_seen_ms=now.utc_ms, **known))
+        self._set(member, contact_s=now.mono_s, last_seen_ms=now.utc_ms, **known)
         yield from self._apply(message.instance_id, cause)
 
     def _new(self, instance_id: str, now: Now, status: Status = Status.LEFT) -> Member:
         return Member(instance_id, status, now.mono_s - self.peer_ttl_ms / 1000, now.utc_ms)
 
-    def _store(self, member: Member, *, tell: bool = True) -> None:
+    def _set(self, member: Member, **known: Any) -> None:
+        """Enter what is known of a member: news for the next presence."""
+        for name, value in known.items():
+            setattr(member, name, value)
         self.members[member.instance_id] = member
-        if tell:
-            self.changed.add(member.instance_id)
+        self.changed.add(member.instance_id)
 
     def _apply(self, instance_id: str, cause: Cause) -> Iterator[Effect]:
         """The only place a status changes."""
@@ -225,21 +235,22 @@ class Membership:
         status = TRANSITIONS[member.status, cause]
         if status is member.status:
             return
-        self._store(evolve(member, status=status))
+        before = member.status
+        self._set(member, status=status)
         self.turned.add(instance_id)
-        yield from self._told(member, status)
+        yield from self._told(member, before)
 
-    def _told(self, before: Member, status: Status) -> Iterator[Effect]:
-        peer = before.instance_id
-        if status is Status.FAILED and before.status.is_online:
-            seen = utc_text(before.last_seen_ms)
+    def _told(self, member: Member, before: Status) -> Iterator[Effect]:
+        peer, status = member.instance_id, member.status
+        if status is Status.FAILED and before.is_online:
+            seen = utc_text(member.last_seen_ms)
             alert = f"ALERT: Peer {peer} unreachable for >{self.peer_ttl_ms}ms (last seen {seen}) -- marking offline"
             yield Note(Level.WARNING, alert, {"peer": peer})
             yield Emit("sync:peer-unreachable", {"instanceId": peer, "lastSeen": seen, "peerTtlMs": self.peer_ttl_ms})
-        elif status is Status.LEFT and before.status.is_online:
+        elif status is Status.LEFT and before.is_online:
             yield Note(Level.INFO, f"peer {peer} said goodbye", {"peer": peer})
             yield Emit("sync:peer-left", {"instanceId": peer})
-        elif status.is_online and not before.status.is_online:
+        elif status.is_online and not before.is_online:
             yield Note(Level.INFO, f"peer {peer} is online", {"peer": peer})
             yield Emit("sync:peer-online", {"instanceId": peer})
         else:

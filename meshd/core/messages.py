@@ -11,6 +11,7 @@ from typing import NewType, TypeAlias
 
 from attrs import field, frozen
 
+from meshd.core.ballot import Proposal
 from meshd.core.documents import Change, Conflict, Register
 from meshd.model import Capacity, Json, JsonObject, Stamp, Status  # noqa: F401  Json: for whoever resolves types
 
@@ -40,11 +41,18 @@ class Identity:
     version: str | None = None
     clock: int | None = None
     capacity: Capacity | None = None
+    leads: int | None = None
+    authoritative: bool | None = None
+    leader_eligible: bool = True
 
 
 @frozen
 class Heartbeat:
-    """I am here, with this capacity. Native: also my status, term and the root digest of my documents."""
+    """I am here, with this capacity. Native: also my status, term and the root digest of my documents.
+
+    `leads`: the term I was elected for, 0 before any election, absent from a worker. `authoritative`: whether I may
+    decide. `heard`: the `seq` of the last presence that I had from the primary that I follow.
+    """
 
     instance_id: str
     timestamp: UtcMs
@@ -58,6 +66,9 @@ class Heartbeat:
     term: int = 0
     status: Status = Status.ALIVE
     root: str | None = None
+    leads: int | None = None
+    authoritative: bool | None = None
+    heard: int | None = None
 
 
 @frozen
@@ -91,6 +102,8 @@ class PresenceRow:
     capacity: Capacity | None = None
     timestamp: UtcMs | None = None
     root: str | None = None
+    leader_eligible: bool | None = None
+    peers_hash: str | None = None
 
 
 @frozen
@@ -179,6 +192,62 @@ class SettingsEvent:
 
 
 @frozen
+class Promote:
+    """I lead from here on. Native: with the `term` that I was elected for."""
+
+    instance_id: str
+    timestamp: UtcMs
+    priority: int | None = None
+    url: str | None = None
+    term: int = 0
+
+
+@frozen
+class VoteRequest:
+    """Would you (`pre`), or do you, vote for `candidate` in `term`? `transfer` names the primary that handed over."""
+
+    term: int
+    candidate: str
+    priority: int
+    pre: bool
+    peers_hash: str
+    transfer: str | None = None
+
+
+@frozen
+class Vote:
+    """The answer, with the voter's own term; `reason` says why not. A vote that is granted carries what is stored."""
+
+    term: int
+    pre: bool
+    granted: bool
+    reason: str = ""
+    proposals: tuple[Proposal, ...] = ()
+
+
+@frozen
+class YouGo:
+    """To a better-placed voter: lead instead of me, in a later term than `term`."""
+
+    term: int
+
+
+@frozen
+class HandOver:
+    """From the primary of `term`, which no longer decides: be the next one. `chosen`: a person asked for it."""
+
+    term: int
+    chosen: bool = False
+
+
+@frozen
+class Nominate:
+    """To the primary, for a person: hand over to `instance_id`."""
+
+    instance_id: str
+
+
+@frozen
 class Refuse:
     """The last frame before a close with `code`, so that the other side can log why."""
 
@@ -212,6 +281,12 @@ Message: TypeAlias = (
     | Conflicts
     | FeatureEvent
     | SettingsEvent
+    | Promote
+    | VoteRequest
+    | Vote
+    | YouGo
+    | HandOver
+    | Nominate
     | Refuse
     | Ignored
     | Malformed
@@ -229,6 +304,12 @@ TYPES: dict[str, type[Message]] = {
     "conflicts": Conflicts,
     "feature_event": FeatureEvent,
     "settings_event": SettingsEvent,
+    "promote": Promote,
+    "vote_request": VoteRequest,
+    "vote": Vote,
+    "you_go": YouGo,
+    "hand_over": HandOver,
+    "nominate": Nominate,
     "refuse": Refuse,
 }
 """The `type` of each message that is sent; `project_event` is understood as an alias of `feature_event`."""

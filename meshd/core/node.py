@@ -14,11 +14,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from math import inf
 from types import MappingProxyType
+
+from attrs import evolve
 
 from meshd.configuration import Configuration
 from meshd.core import inputs, messages, originals
 from meshd.core.effects import (
+    Alarm,
     Broadcast,
     Effect,
     Emit,
@@ -29,7 +33,7 @@ from meshd.core.effects import (
     Reply,
     Send,
 )
-from meshd.core.election import Leadership, Partition
+from meshd.core.election import Leadership
 from meshd.core.events import Events
 from meshd.core.handshake import GOING_AWAY, NOT_ALLOWED, PROTOCOL_ERROR, SUPERSEDED, Handshake, Line, Refusal
 from meshd.core.membership import Membership
@@ -39,6 +43,7 @@ from meshd.core.replication import Replication
 from meshd.core.settings import Settings
 from meshd.core.snapshot import Snapshot
 from meshd.core.stored import Stored
+from meshd.core.succession import Succession
 from meshd.core.upkeep import Upkeep
 from meshd.errors import DocumentError
 from meshd.model import Dialect, JsonObject, Now, Role, Status, utc_text
@@ -54,23 +59,25 @@ class Node:
         self._configuration = configuration
         self._birth = birth
         self._enabled = configuration.mesh_enabled
-        role = configuration.protolab.role if self._enabled else Role.PRIMARY
-        self._leadership = Leadership(configuration, role)
         self._handshake = Handshake(configuration, birth.boot)
+        self._leadership = Leadership.restored(configuration, self._handshake, stored)
         self._membership = Membership(own_id, configuration.hivemind.peer_ttl_ms)
         self._replication = Replication.restored(
             own_id,
             stored,
             spare_store_id=birth.boot[:8],
             max_outbox=configuration.outbox.max_changes,
-            is_hub=role is Role.PRIMARY,
+            is_hub=not self._enabled,
         )
         self._events = Events.restored(stored, str(configuration.repo_root))
         self._settings = Settings.restored(configuration, self._leadership, stored)
         self._upkeep = Upkeep.restored(
             configuration, self._handshake, self._membership, self._leadership, self._replication, stored
         )
+        self._succession = Succession(self._leadership, self._handshake, self._membership, self._upkeep.convergence)
         self._status = Status.ALIVE
+        self._alarm_s = inf
+        self._shares_file = False
         self._portrait = Portrait(
             configuration,
             birth,
@@ -86,9 +93,13 @@ class Node:
 
     def step(self, happened: inputs.Input, now: Now) -> list[Effect]:
         """What to do about `happened`, in order."""
-        effects = list(self._route(happened, now))
+        before = self._course
+        effects = list(self._awake(now))
+        effects += self._route(happened, now)
+        effects += self._take_course(before, now)
         effects += self._tell_presence(now)
         effects += self._upkeep.stepped(now)
+        effects += self._set_alarm(now)
         effects.sort(key=lambda effect: isinstance(effect, Reply))  # who waits is answered last
         return list(self._events.numbered(effects, now))
 
@@ -100,28 +111,33 @@ class Node:
                 yield from self._replication.command(happened, self._handshake.links(Dialect.NATIVE), now)
             case inputs.PutSettings() | inputs.PatchSettings():
                 yield from self._settings.command(happened, self._handshake.links(), now)
+            case inputs.PromoteInstance() | inputs.StepDown():
+                yield from self._succession.command(happened, now)
+            case inputs.AlarmDue():
+                self._alarm_s = inf
+                yield from self._leadership.tick(now)
             case inputs.HeartbeatDue(capacity):
                 self._portrait.capacity = capacity
                 yield from self._beat(now)
             case inputs.TtlDue():
                 yield from self._membership.check_ttl(now)
                 yield from self._hang_up_silent(now)
+                yield from self._leadership.check(now)
+                yield from self._succession.check(now)
                 yield from self._upkeep.check(now)
             case inputs.CompactionDue():
                 yield from self._upkeep.compaction.run(now)
             case inputs.AcknowledgeCompaction():
                 yield from self._upkeep.acknowledge(happened)
-            case inputs.AlertRaised():
+            case inputs.AlertRaised() | inputs.AlertCleared():
                 yield from self._upkeep.engine_alert(happened, now)
-            case inputs.AlertCleared(code):
-                yield from self._upkeep.alerts.cleared(code)
             case inputs.LinkUp(link, address, url):
                 yield from self._link_up(link, address, url, now)
             case inputs.LinkDown(link, code, reason):
                 yield from self._link_down(link, code, reason, now)
             case inputs.DialFailed(url, reason):
                 yield from self._note_once("unreachable", url, f"cannot reach {url}: {reason}")
-                yield from self._leadership.dial_failed(url)
+                yield from self._leadership.dial_failed(url, now)
             case inputs.LatencyMeasured(link, latency_ms):
                 if (line := self._handshake.lines.get(link)) and line.instance_id:
                     self._membership.contact(line.instance_id, now)
@@ -131,17 +147,75 @@ class Node:
             case inputs.DrainRequested(reason):
                 yield from self._drain(reason, now)
 
+    # Leadership
+
+    @property
+    def _course(self) -> tuple[int | None, tuple[int, int | None] | None]:
+        """Who leads, as far as documents and settings care: ourselves in this term, or who is at this link in that."""
+        link = self._leadership.primary_link
+        return self._leadership.leads, None if link is None else (link, self._handshake.lines[link].leads)
+
+    def _take_course(self, before: tuple[int | None, tuple[int, int | None] | None], now: Now) -> Iterator[Effect]:
+        """What follows for everything else when another leads than before the step."""
+        if self._course == before:
+            return
+        (led, followed), (leads, follows) = before, self._course
+        if leads is not None:
+            yield from self._replication.lead(leads)
+        elif led is not None:
+            self._replication.follow()
+        link = self._leadership.primary_link
+        if follows != followed:  # also the same one in another term: between the two it acknowledged nothing
+            yield from self._follow(link, now)
+        if link is not None or leads is not None:
+            yield from self._share_file(now)
+            others = self._handshake.greeted(but=link if led is None else None)
+            yield Broadcast(others, self._portrait.promote(now) if leads else self._portrait.identity(now))
+        if leads is not None:
+            for link in self._handshake.links():
+                yield from self._welcome(link, now)
+
+    def _follow(self, link: int | None, now: Now) -> Iterator[Effect]:
+        self._replication.detach()
+        if link is None:
+            return
+        if self._handshake.lines[link].dialect is Dialect.NATIVE:
+            self._replication.term = self._leadership.term
+            yield from self._replication.attach(link)
+        else:  # an original primary sends no presence
+            yield from self._recovered(now)
+
+    def _share_file(self, now: Now) -> Iterator[Effect]:
+        """What the configuration shares, once it is decided whether we lead."""
+        if not self._shares_file:
+            self._shares_file = True
+            yield from self._settings.begin(now)
+
+    def _awake(self, now: Now) -> Iterator[Effect]:
+        """The host slept, or our loop stalled: what we did not hear in that time was not silence."""
+        if late_s := self._membership.deaf_s(now):
+            yield Note(Level.WARNING, f"this instance was deaf for {late_s:.1f} s: the host slept, or was overloaded")
+            self._membership.forgive(late_s, now)
+            yield from self._leadership.forgive(late_s, now)
+
+    def _set_alarm(self, now: Now) -> Iterator[Effect]:
+        due_s = self._leadership.due_s(now)
+        if due_s < self._alarm_s:
+            self._alarm_s = due_s
+            yield Alarm(max(due_s, now.mono_s))
+
     # Links
 
     def _started(self, now: Now) -> Iterator[Effect]:
-        yield from self._settings.begin(now)
         if self._enabled:
             yield from self._leadership.begin(now)
+        if not self._enabled or self._configuration.protolab.role is Role.WORKER:
+            yield from self._share_file(now)
 
     def _link_up(self, link: int, address: str, url: str | None, now: Now) -> Iterator[Effect]:
         self._handshake.opened(link, address, url, now)
         if url:
-            self._leadership.dialled(link, url)
+            self._leadership.dialling.linked(link, url)
         if self._is_leaving:
             yield from self._hang_up(link, GOING_AWAY, "draining")
         else:
@@ -151,13 +225,12 @@ class Node:
         line = self._handshake.closed(link)
         if line is None:
             return
-        carries_life = self._leadership.is_primary or link == self._leadership.primary_link
+        leadership = self._leadership  # a primary that has not taken us in may refuse us, again and again
+        carries_life = leadership.is_primary or (link == leadership.primary_link and leadership.contact.is_taken_in)
         if line.instance_id and carries_life and not self._handshake.of(line.instance_id) and not self._is_leaving:
             yield Note(Level.INFO, f"link to {line.peer} closed with {code} {reason}".rstrip(), {"peer": line.peer})
             yield from self._membership.link_lost(line.instance_id)
-        if link == self._replication.upstream:
-            self._replication.detach()
-        yield from self._leadership.link_closed(link, now)
+        yield from self._leadership.link_closed(line, now)
 
     def _hang_up(self, link: int, code: int, reason: str) -> Iterator[Effect]:
         """Close a link from our side: its `LinkDown` still comes."""
@@ -174,11 +247,12 @@ class Node:
 
     def _received(self, link: int, message: messages.Message, now: Now) -> Iterator[Effect]:
         line = self._handshake.lines.get(link)
-        if line is None or line.closing:
+        if line is None or (line.closing and not isinstance(message, messages.Goodbye)):
             self._dropped["after-close"] += 1
             return
         if line.instance_id:
             self._membership.contact(line.instance_id, now)
+            self._leadership.heard(link, now)
         match message:
             case messages.Identity():
                 yield from self._introduced(line, message, now)
@@ -198,7 +272,7 @@ class Node:
             case messages.Heartbeat():
                 yield from self._heard_beat(line, message, now)
             case messages.Goodbye():
-                yield from self._heard_goodbye(line, message)
+                yield from self._heard_goodbye(line, message, now)
             case messages.Presence():
                 yield from self._heard_presence(line, message, now)
             case messages.Changes():
@@ -216,6 +290,24 @@ class Node:
                 yield from self._heard_settings(line, message, now)
             case messages.Conflicts():
                 yield from self._replication.hear_conflicts(message, self._handshake.links(Dialect.NATIVE, but=link))
+            case _:
+                yield from self._received_of_leadership(line, message, now)
+
+    def _received_of_leadership(self, line: Line, message: messages.Message, now: Now) -> Iterator[Effect]:
+        match message:
+            case messages.Promote():
+                yield from self._leadership.promoted(line, message, now)
+                yield from self._upkeep.told_who_leads(self._handshake.lines[line.link], now)
+            case messages.VoteRequest():
+                yield from self._leadership.asked(line, message, now)
+            case messages.Vote():
+                yield from self._leadership.voted(line, message, now)
+            case messages.YouGo():
+                yield from self._leadership.told_to_go(now)
+            case messages.HandOver():
+                yield from self._succession.handed_over(line, message, now)
+            case messages.Nominate():
+                yield from self._succession.nominated(line, message, now)
 
     def _malformed(self, line: Line, reason: str) -> Iterator[Effect]:
         self._dropped["malformed"] += 1
@@ -235,17 +327,16 @@ class Node:
             yield from self._hang_up(line.link, refusal.code, refusal.reason)
             yield from self._upkeep.refused(identity, refusal, now)
             return
-        known_already = line.instance_id is not None
+        is_new = line.instance_id is None
         for older in self._handshake.accept(line, identity):
             yield from self._hang_up(older.link, SUPERSEDED, "a newer link of the same instance")
         yield from self._membership.introduced(identity, now)
         yield from self._upkeep.introduced(identity, now)
-        if known_already:
-            return
-        if self._leadership.is_primary:
+        was_primary = self._leadership.is_primary
+        yield from self._leadership.introduced(self._handshake.lines[line.link], identity, now)
+        yield from self._upkeep.told_who_leads(self._handshake.lines[line.link], now)
+        if is_new and was_primary and self._leadership.is_primary:
             yield from self._welcome(line.link, now)
-        else:
-            yield from self._follow(self._handshake.lines[line.link], identity, now)
 
     def _welcome(self, link: int, now: Now) -> Iterator[Effect]:
         """A primary tells a new worker about everybody at once, and what settings all share."""
@@ -253,22 +344,11 @@ class Node:
             yield Send(link, self._portrait.presence(now, full=True))
         yield from self._settings.welcome(self._handshake.lines[link], now)
 
-    def _follow(self, line: Line, identity: messages.Identity, now: Now) -> Iterator[Effect]:
-        """A worker learns who is at the end of a link: its primary, or somebody who may know it."""
-        leads = identity.sync_role == Role.PRIMARY or (identity.protocol is None and line.url is not None)
-        if leads:
-            partition = self._leadership.found_primary(line.link, identity.instance_id, identity.url or line.url, now)
-            if partition:
-                yield from self._recovered(partition)
-            if line.dialect is Dialect.NATIVE:
-                yield from self._replication.attach(line.link)
-        elif line.url:
-            self._handshake.closes(line.link)
-            yield HangUp(line.link, GOING_AWAY, "looking for the primary")
-            yield from self._leadership.redirected(line.url, identity.primary_url)
-
-    def _recovered(self, partition: Partition) -> Iterator[Effect]:
+    def _recovered(self, now: Now) -> Iterator[Effect]:
         """The specification's words for the end of a partition; a start that finds its primary soon is none."""
+        partition = yield from self._leadership.taken_in(now)
+        if partition is None:
+            return
         queued, duration_ms = len(self._replication.outbox), partition.duration_ms
         if partition.is_start and not queued and duration_ms < self._configuration.hivemind.heartbeat_interval_ms:
             return
@@ -316,13 +396,15 @@ class Node:
     def _heard_beat(self, line: Line, heartbeat: messages.Heartbeat, now: Now) -> Iterator[Effect]:
         if heartbeat.instance_id == line.instance_id:
             yield from self._membership.beat(heartbeat, now)
+            yield from self._leadership.heard_beat(line, heartbeat, now)
             yield from self._upkeep.heard_root(line, heartbeat.root, now)
 
-    def _heard_goodbye(self, line: Line, goodbye: messages.Goodbye) -> Iterator[Effect]:
+    def _heard_goodbye(self, line: Line, goodbye: messages.Goodbye, now: Now) -> Iterator[Effect]:
         if goodbye.instance_id != line.instance_id and line.link != self._leadership.primary_link:
             self._dropped["goodbye-of-another"] += 1
             return
         yield from self._membership.left(goodbye)
+        yield from self._leadership.heard_goodbye(goodbye, now)
         if self._leadership.is_primary:
             yield Broadcast(self._handshake.links(but=line.link), goodbye)
 
@@ -330,15 +412,24 @@ class Node:
         if line.link != self._leadership.primary_link:
             self._dropped["presence-of-no-primary"] += 1
             return
+        is_first = not self._leadership.contact.is_taken_in
+        self._leadership.heard_presence(line, presence.seq, now)
+        yield from self._recovered(now)
+        if is_first:  # it counts on us once we say so
+            yield Send(line.link, self._portrait.heartbeat(self._status, now))
         for row in presence.members:
-            if row.instance_id != self._own_id and not self._handshake.of(row.instance_id):
+            if row.instance_id != self._own_id and not self._handshake.is_linked(row.instance_id):
                 yield from self._membership.reported(row, now)
         yield from self._upkeep.heard_presence(line, presence, now)
 
     def _beat(self, now: Now) -> Iterator[Effect]:
         if not self._enabled:
             return
-        yield Broadcast(self._handshake.links(), self._portrait.heartbeat(self._status, now))
+        beat = self._portrait.heartbeat(self._status, now)
+        followed = self._leadership.primary_link
+        yield Broadcast(self._handshake.links(but=followed), evolve(beat, heard=None))
+        if followed is not None:  # what we heard of our primary is nobody else's to count
+            yield Send(followed, beat)
         if self._leadership.is_primary:
             yield Broadcast(self._handshake.links(Dialect.NATIVE), self._portrait.presence(now, full=False))
             self._membership.changed.clear()
@@ -354,9 +445,16 @@ class Node:
         if self._is_leaving:
             return
         self._status = Status.DRAINING
+        successor = self._succession.successor() if self._leadership.is_primary else None
         self._leadership.leave()
         yield Note(Level.INFO, f"draining: {reason}")
-        goodbye = messages.Goodbye(self._own_id, UtcMs(now.utc_ms), reason=reason, boot=self._birth.boot)
+        goodbye = messages.Goodbye(
+            self._own_id,
+            UtcMs(now.utc_ms),
+            reason=reason,
+            successor=successor.instance_id if successor else None,
+            boot=self._birth.boot,
+        )
         yield Broadcast(self._handshake.links(), goodbye)
         for link in list(self._handshake.lines):
             self._handshake.closes(link)

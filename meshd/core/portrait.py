@@ -14,6 +14,7 @@ from meshd.configuration import Configuration
 from meshd.core import messages
 from meshd.core.convergence import Convergence
 from meshd.core.election import Leadership
+from meshd.core.explanation import Explanation
 from meshd.core.handshake import MIN_PROTOCOL, PROTOCOL, Handshake
 from meshd.core.membership import Member, Membership
 from meshd.core.messages import UtcMs
@@ -79,7 +80,18 @@ class Portrait:
             version=self.birth.version,
             clock=now.utc_ms,
             capacity=self.capacity,
+            leads=self.leadership.leads,
+            authoritative=self._authoritative(now),
+            leader_eligible=self.configuration.hivemind.leader_eligible,
         )
+
+    def _authoritative(self, now: Now) -> bool | None:
+        return self.leadership.decides_in(now) is not None if self.leadership.is_primary else None
+
+    def promote(self, now: Now) -> messages.Promote:
+        url = self.configuration.protolab.instance_url
+        term = self.leadership.leads or 0
+        return messages.Promote(self.own_id, UtcMs(now.utc_ms), self.configuration.priority, url, term)
 
     def heartbeat(self, status: Status, now: Now) -> messages.Heartbeat:
         keys = self.configuration.instance
@@ -96,10 +108,14 @@ class Portrait:
             term=self.leadership.term,
             status=status,
             root=self.replication.root,
+            leads=self.leadership.leads,
+            authoritative=self._authoritative(now),
+            heard=self.leadership.contact.heard_seq,
         )
 
     def presence(self, now: Now, *, full: bool) -> messages.Presence:
         self.presence_seq += 1
+        self.leadership.authority.sent(self.presence_seq, now)
         changed = self.membership.members if full else self.membership.changed
         told_root = self.upkeep.convergence.told_root
         members = self.membership.members
@@ -135,6 +151,7 @@ class Portrait:
             conflicts=tuple(replication.conflicts.kept.values()),
             settings=self.settings.scopes,
             alerts=tuple(self.upkeep.alerts.standing.values()),
+            leadership=Explanation(leadership, self.membership, self.upkeep.convergence).view(now),
             compaction=self.upkeep.compaction.view(),
             dropped=dropped,
         )
@@ -159,6 +176,8 @@ def _row(member: Member, root: str | None, now: Now, *, whole: bool) -> messages
         capacity=member.capacity,
         timestamp=None if heartbeat_ms is None else UtcMs(heartbeat_ms),
         root=root,
+        leader_eligible=member.leader_eligible,
+        peers_hash=member.peers_hash,
     )
 
 

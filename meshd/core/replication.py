@@ -56,7 +56,7 @@ from meshd.errors import DocumentError
 from meshd.model import Now, Stamp
 from meshd.project import check_name
 
-WINDOW = 4096  # unacknowledged changes under way to a primary: bounds what a link has to hold during a replay
+WINDOW = 1024  # unacknowledged changes under way to a primary: what both ends have to hold of a replay, about 5 MiB
 
 
 @define
@@ -88,7 +88,7 @@ class Replication:
 
     @classmethod
     def restored(
-        cls, instance_id: str, stored: Stored, *, spare_store_id: str, max_outbox: int, is_hub: bool
+        cls, instance_id: str, stored: Stored, *, spare_store_id: str, max_outbox: int, is_hub: bool = False
     ) -> Replication:
         """The state as it was on disk; `is_hub` when there is no primary above this instance."""
         clock = Clock(instance_id)
@@ -180,8 +180,7 @@ class Replication:
             return None
         revision = self.revision(command.slug)
         if not _matches(command.if_match, revision):
-            expected = command.if_match or "no such project"
-            return Rejected("revision-mismatch", f"{command.slug} is at {revision or 'no revision'}, not {expected}")
+            return Rejected("revision-mismatch", _mismatch(command.slug, command.if_match, revision))
         if current is None and (not isinstance(command, PutProject) or command.base is not None):
             return Rejected("not-found", f"there is no project {command.slug}")
         return None
@@ -256,6 +255,19 @@ class Replication:
         del self.documents[slug]
         self.expired.discard(slug)
         yield Persist(ForgetDocument(slug))
+
+    def lead(self, term: int) -> Iterator[Effect]:
+        """There is no primary above us: what is queued is here, and goes to each worker with the exchange."""
+        self.is_hub, self.term, self.upstream, self._compare_due = True, term, None, False
+        if self.outbox:
+            self.outbox.clear()
+            yield Persist(TrimOutbox(self.last_seq))
+        self._acked_seq = self._sent_seq = self.last_seq
+
+    def follow(self) -> None:
+        """We lead no more: what we change from here on waits for a primary."""
+        self.is_hub = False
+        self._acked_seq = self._sent_seq = self.last_seq
 
     def detach(self) -> None:
         """The link to the primary is gone: own changes wait."""
@@ -396,7 +408,7 @@ class Replication:
         self.expired.discard(after.slug)
         self._root_bits ^= documents.root_bits(before) ^ documents.root_bits(after)
         replace = before is not None and (before.life != after.life or after.ended is not None)
-        registers = documents.newer_registers(before, after)
+        registers = documents.taken(after, incoming)
         yield Persist(SaveDocument(after.slug, after.life, after.ended, registers, replace=replace))
         return [*events.of_document(before, after, origin), WriteProject(after)]
 
@@ -421,6 +433,15 @@ def _matches(if_match: str | None, revision: str) -> bool:
         case "*":
             return revision != ""
     return if_match == revision
+
+
+def _mismatch(slug: str, if_match: str | None, revision: str) -> str:
+    """How a document stands that was to be written on a condition, and what its writer can do."""
+    if not revision:
+        return f"there is no {slug}: If-None-Match: * creates it"
+    if not if_match:
+        return f"{slug} exists already, at revision {revision}: to change it, GET it and send If-Match with that"
+    return f"{slug} is at revision {revision}, not {if_match}: GET it, make the change again, send If-Match with that"
 
 
 def _stamps(document: Document) -> Iterator[Stamp]:

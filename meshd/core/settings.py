@@ -142,7 +142,7 @@ class Settings:
                 "what is to hold for this host alone goes into its local settings",
             )
         if command.if_match not in (None, "*", str(before.revision)):
-            return Rejected("revision-mismatch", f"the {command.scope} settings are at revision {before.revision}")
+            return Rejected("revision-mismatch", _mismatch(command.scope, before.revision))
         if fault := check(wanted):
             return Rejected(fault.code, fault.detail, path=fault.path)
         return None
@@ -195,6 +195,10 @@ def _wanted(command: SettingsCommand, before: Scope) -> Json:
             return command.values
         case PatchSettings():
             return merge_patch(before.values, command.patch)
+
+
+def _mismatch(scope: str, revision: int) -> str:
+    return f"the {scope} settings are at revision {revision}: GET them, make the change again, send If-Match with that"
 
 
 def _edited(shared: JsonObject, file_before: JsonObject, file: JsonObject) -> JsonObject:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from attrs import frozen
 
 from meshd.core.alerts import Alert
+from meshd.core.ballot import Turn
 from meshd.core.compaction import CompactionView
 from meshd.core.documents import Conflict, Document
 from meshd.core.settings import Scopes
@@ -43,6 +44,58 @@ class MemberView:
 
 
 @frozen
+class VoterView:
+    """One of the voters, in the order of `peers`, as seen from here.
+
+    `instance_id` is None for who was never met. `contact_age_s`: since it was last heard, None for never (and for
+    ourselves). `eligible`: whether it may lead. `agrees`: whether it was given the same peers, failover and TTL.
+    """
+
+    index: int
+    url: str
+    instance_id: str | None
+    status: Status | None
+    eligible: bool
+    in_sync: bool | None
+    contact_age_s: float | None
+    is_self: bool
+    agrees: bool = True
+
+
+@frozen
+class FailoverView:
+    """Whether a failover could succeed now: who would win, or what is missing, a sentence each."""
+
+    possible: bool
+    winner: str | None
+    missing: tuple[str, ...]
+
+
+@frozen
+class LeadershipView:
+    """Who leads, why, and why this instance does not.
+
+    `policy`: `quorum`, `priority` or `manual`. `leads`: the term this instance was elected for, None for a worker.
+    `authoritative`: whether it may decide; a primary without a majority may not. `why_not`: why this instance does not
+    lead, "" when it does. `turns` are the history, oldest first.
+    """
+
+    policy: str
+    failback: str
+    term: int
+    leads: int | None
+    authoritative: bool
+    standing: str
+    since_ms: int | None
+    cause: str
+    why_not: str
+    majority: int
+    voters: tuple[VoterView, ...]
+    failover: FailoverView
+    turns: tuple[Turn, ...]
+
+
+@frozen
 class Snapshot:
     """One instance at one moment.
 
@@ -73,5 +126,6 @@ class Snapshot:
     conflicts: tuple[Conflict, ...]
     settings: Scopes
     alerts: tuple[Alert, ...]
+    leadership: LeadershipView
     compaction: CompactionView
     dropped: Mapping[str, int]

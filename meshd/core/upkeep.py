@@ -16,7 +16,7 @@ from meshd.core.convergence import Convergence
 from meshd.core.effects import Accepted, Effect, Level, Note, Reply
 from meshd.core.election import Leadership
 from meshd.core.handshake import DUPLICATE, Handshake, Line, Refusal
-from meshd.core.inputs import AcknowledgeCompaction, AlertRaised
+from meshd.core.inputs import AcknowledgeCompaction, AlertCleared, AlertRaised
 from meshd.core.membership import Membership
 from meshd.core.messages import Changes, Documents, FeatureEvent, Identity, Presence, Refuse
 from meshd.core.replication import Replication
@@ -69,6 +69,10 @@ class Upkeep:
     def check(self, now: Now) -> Iterator[Effect]:
         """Due with the TTL check."""
         yield from self.watch.check(now)
+        since_s = self.leadership.authority.missing_since_s
+        is_missing = since_s is not None and now.mono_s - since_s >= self.configuration.hivemind.peer_ttl_ms / 8000
+        text = "this primary is not in touch with a majority of the voters: it passes documents on and decides nothing"
+        yield from self.watch.no_quorum(is_missing, text, now)
         lines = (self.handshake.lines[link] for link in self.handshake.links(Dialect.NATIVE))
         yield from self.convergence.check({str(line.instance_id) for line in lines if self._should_agree(line)}, now)
 
@@ -76,6 +80,12 @@ class Upkeep:
         """A peer's identity was accepted on a new link."""
         self.convergence.linked(identity.instance_id, now)
         yield from self.watch.introduced(identity.instance_id, identity.peers_hash, self.handshake.peers_hash, now)
+
+    def told_who_leads(self, line: Line, now: Now) -> Iterator[Effect]:
+        """A peer's role is known, or has changed."""
+        is_split = self.leadership.is_primary and line.is_primary
+        text = f"{line.peer} leads in term {line.leads or 0}, this instance in {self.leadership.leads or 0}"
+        yield from self.watch.split_brain(line.peer, is_split, text, now)
 
     def refused(self, identity: Identity, refusal: Refusal, now: Now) -> Iterator[Effect]:
         """We refuse a peer."""
@@ -119,8 +129,11 @@ class Upkeep:
         yield from self.compaction.acknowledge()
         yield Reply(request.command, Accepted(""))
 
-    def engine_alert(self, raised: AlertRaised, now: Now) -> Iterator[Effect]:
-        yield from self.alerts.add(Alert(raised.code, raised.severity, "", now.utc_ms, raised.text, raised.fix))
+    def engine_alert(self, told: AlertRaised | AlertCleared, now: Now) -> Iterator[Effect]:
+        if isinstance(told, AlertCleared):
+            yield from self.alerts.cleared(told.code)
+        else:
+            yield from self.alerts.add(Alert(told.code, told.severity, "", now.utc_ms, told.text, told.fix))
 
     def _should_agree(self, line: Line) -> bool:
         """Whether changes go both ways over this link: between a primary and its workers."""

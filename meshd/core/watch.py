@@ -4,10 +4,17 @@ Rules:
 
 - `clock-skew` and `duplicate-instance`: a peer was refused for it, or refused us. A clock that is right again clears
   the first as soon as the peer has stayed; both end when nobody tried again for a whole TTL.
-- `peers-mismatch`: an online peer was given other `hivemind.peers` than we were, and would elect another primary.
+- `clock-skew` of "", this host: its clock jumped, between two checks, by more than peers put up with. Stamps go on
+  growing all the same (`clock`); the alert ends after a TTL, when those that it concerns have been refused or not.
+- `peers-mismatch`: an online peer was given other `hivemind.peers` than we were, and would elect another primary. Over
+  when it says otherwise, or was started again since: it may have been given others.
 - `outbox-filling`: more than 80 % of `outbox.maxChanges` wait for a primary. Cleared below 60 %, so that a queue that
   hovers at the mark is told of once.
 - `partitioned`: no primary for longer than the TTL.
+- `split-brain`: a peer leads while this instance does. Over when one of the two has stepped down, or when the peer is
+  out of sight: nobody here can say any more what it is.
+- `no-quorum`: fewer than a majority of the voters are in touch: no claims are decided, documents go on. The election
+  knows when, and says so.
 """
 
 from __future__ import annotations
@@ -17,7 +24,16 @@ from collections.abc import Iterator
 from attrs import define, field
 
 from meshd.configuration import Configuration
-from meshd.core.alerts import CLOCK_SKEW, DUPLICATE_INSTANCE, OUTBOX_FILLING, PARTITIONED, PEERS_MISMATCH, Alerts
+from meshd.core.alerts import (
+    CLOCK_SKEW,
+    DUPLICATE_INSTANCE,
+    NO_QUORUM,
+    OUTBOX_FILLING,
+    PARTITIONED,
+    PEERS_MISMATCH,
+    SPLIT_BRAIN,
+    Alerts,
+)
 from meshd.core.effects import Effect
 from meshd.core.election import Leadership
 from meshd.core.handshake import CLOCK_SKEW as SKEWED
@@ -42,6 +58,8 @@ class Watch:
     leadership: Leadership
     membership: Membership
     _refused_s: dict[tuple[str, str], float] = field(factory=dict)
+    _mismatched: dict[str, str | None] = field(factory=dict)
+    _wall_ahead_ms: float | None = None  # of the monotonic clock, at the last check
 
     def refused(self, close_code: int, subject: str, text: str, now: Now) -> Iterator[Effect]:
         """A peer was refused, or refused us."""
@@ -61,8 +79,23 @@ class Watch:
         if peers_hash is None or peers_hash == own_hash:
             yield from self.alerts.cleared(PEERS_MISMATCH, peer)
         else:
-            text = f"{peer} was given other hivemind.peers than this instance: they would elect differently"
+            self._mismatched[peer] = self.membership.members[peer].boot
+            text = f"{peer} has other hivemind.peers, failover or peerTtlMs than this instance: they elect differently"
             yield from self.alerts.raised(PEERS_MISMATCH, peer, text, now)
+
+    def no_quorum(self, is_missing: bool, text: str, now: Now) -> Iterator[Effect]:
+        """Whether the majority of the voters is missing; `text` says who. May be told as often as it is looked at."""
+        if is_missing:
+            yield from self.alerts.raised(NO_QUORUM, "", text, now)
+        else:
+            yield from self.alerts.cleared(NO_QUORUM)
+
+    def split_brain(self, peer: str, is_split: bool, text: str, now: Now) -> Iterator[Effect]:
+        """Whether `peer`, a member, leads while this instance does; `text` says in which terms."""
+        if is_split:
+            yield from self.alerts.raised(SPLIT_BRAIN, peer, text, now)
+        else:
+            yield from self.alerts.cleared(SPLIT_BRAIN, peer)
 
     def check(self, now: Now) -> Iterator[Effect]:
         """Due with the TTL check."""
@@ -71,13 +104,32 @@ class Watch:
             if now.mono_s - refused_s > ttl_s:
                 del self._refused_s[code, subject]
                 yield from self.alerts.cleared(code, subject)
+        yield from self._check_clock(now)
+        for code in (PEERS_MISMATCH, SPLIT_BRAIN):
+            for peer in self.alerts.subjects(code):
+                is_over = code == SPLIT_BRAIN and not self.leadership.is_primary
+                if is_over or not self.membership.members[peer].status.is_online:
+                    yield from self.alerts.cleared(code, peer)
         for peer in self.alerts.subjects(PEERS_MISMATCH):
-            if not self.membership.members[peer].status.is_online:
+            if self.membership.members[peer].boot != self._mismatched.get(peer):
                 yield from self.alerts.cleared(PEERS_MISMATCH, peer)
-        since = self.leadership.partition_since
+        since = self.leadership.contact.partition_since
         if since and now.mono_s - since.mono_s >= ttl_s:
             text = f"no primary since {utc_text(since.utc_ms)}, longer than the TTL of {round(ttl_s * 1000)} ms"
             yield from self.alerts.raised(PARTITIONED, "", text, now)
+
+    def _check_clock(self, now: Now) -> Iterator[Effect]:
+        ahead_ms = now.utc_ms - now.mono_s * 1000
+        jump_ms = 0.0 if self._wall_ahead_ms is None else ahead_ms - self._wall_ahead_ms
+        self._wall_ahead_ms = ahead_ms
+        allowed_ms = self.configuration.hivemind.max_clock_skew_ms
+        if abs(jump_ms) > allowed_ms:
+            way = "forward" if jump_ms > 0 else "back"
+            text = (
+                f"the clock of this host jumped {way} by {abs(jump_ms) / 1000:.0f} s: "
+                f"who connects is refused while clocks differ by more than {allowed_ms} ms"
+            )
+            yield from self.refused(SKEWED, "", text, now)
 
     def stepped(self, queued: int, now: Now) -> Iterator[Effect]:
         """Called after each step, with the length of the outbox."""
@@ -87,5 +139,5 @@ class Watch:
             yield from self.alerts.raised(OUTBOX_FILLING, "", text, now)
         elif queued <= EASED * most:
             yield from self.alerts.cleared(OUTBOX_FILLING)
-        if self.leadership.partition_since is None:
+        if self.leadership.contact.partition_since is None:
             yield from self.alerts.cleared(PARTITIONED)

@@ -18,6 +18,7 @@ from meshd.core.stored import Stored
 from meshd.events import EventStream
 from meshd.model import Capacity, Focus, Now, Role
 from meshd.store import Disk
+from tests.core.mesh import lead
 
 START = Now(1000.0, 1_773_480_413_589)
 """2026-03-14T09:26:53.589Z"""
@@ -35,8 +36,9 @@ PRIMARY = evolve(
     name="protoMaker",
     protolab=Protolab(enabled=True, role=Role.PRIMARY, instance_id="dev-01", instance_url=PEERS[0]),
     instance=InstanceKeys(name="Primary Dev", tags=("backend", "infra")),
-    hivemind=Hivemind(enabled=True, peers=PEERS),
+    hivemind=Hivemind(enabled=True, peers=PEERS, failover="priority"),
 )
+"""It leads in a term, though nobody votes: with a policy that needs no majority."""
 
 WORKER = evolve(
     PRIMARY,
@@ -57,9 +59,13 @@ class Local:
 
     def __attrs_post_init__(self) -> None:
         self.node = Node(self.configuration, Birth("b007", "0.1.0"), Stored("5704e"))
+        if self.configuration.mesh_enabled and self.configuration.protolab.role is Role.PRIMARY:
+            self._take(lead(self.node, self.now))
 
     def step(self, happened: Input) -> list[Effect]:
-        effects = self.node.step(happened, self.now)
+        return self._take(self.node.step(happened, self.now))
+
+    def _take(self, effects: list[Effect]) -> list[Effect]:
         for effect in effects:
             if isinstance(effect, Emit):
                 self.events.append(effect)

@@ -176,6 +176,7 @@ async def test_nothing_else_can_be_published(kind: str) -> None:
         ({"type": 5, "payload": {}}, 422, "invalid"),
         ({"type": "project:deleted"}, 422, "invalid"),
         ({"type": "project:created", "payload": {"projectSlug": "site"}}, 422, "invalid"),
+        ({"type": "project:created", "payload": {"projectSlug": "a", "project": {"milestones": "m"}}}, 422, "invalid"),
         ({"type": "project:created", "payload": {"projectSlug": SLUG, "project": {}}}, 422, "invalid"),
         ({"type": "project:deleted", "payload": {"projectSlug": SLUG}}, 422, "invalid"),
         ({"type": "project:deleted", "payload": {"projectSlug": "site"}}, 404, "not-found"),
@@ -326,15 +327,15 @@ async def test_a_stream_shows_what_happens() -> None:
     async with running(Local(PRIMARY)) as api:
         reader = await api.reader()
         assert b"content-type: text/event-stream" in reader.head.lower()
-        assert [frame.fields for frame in reader.ready] == [{"retry": "1000", "id": "0"}]
+        assert [frame.fields for frame in reader.ready] == [{"retry": "1000", "id": "1"}], "it leads since then"
         await api.local.submit(PutProject(0, "site", {"title": "One"}))
         api.local.meet(1, "dev-02", PEERS[1])
         first, second = await reader.frame(), await reader.frame()
-        assert (first.fields["id"], first.fields["event"]) == ("1", "project:created")
+        assert (first.fields["id"], first.fields["event"]) == ("2", "project:created")
         assert first.data["payload"]["projectSlug"] == "site"
-        assert (second.fields["id"], second.fields["event"]) == ("2", "sync:peer-online")
+        assert (second.fields["id"], second.fields["event"]) == ("3", "sync:peer-online")
         assert second.data == {
-            "id": 2,
+            "id": 3,
             "type": "sync:peer-online",
             "timestamp": "2026-03-14T09:26:53.589Z",
             "payload": {"instanceId": "dev-02"},
@@ -430,15 +431,15 @@ async def test_the_state_comes_first_when_asked_for() -> None:
     async with running(local) as api:
         reader = await api.reader("initial=1")
         state = await reader.frame()
-        assert (state.fields["event"], state.fields["id"]) == ("state", "3")
+        assert (state.fields["event"], state.fields["id"]) == ("state", "4")
         assert state.data["documents"] == [{"slug": "site", "revision": outcome.revision}]
-        assert (state.data["instanceId"], state.data["categories"], state.data["lastId"]) == ("dev-01", ["a"], 3)
+        assert (state.data["instanceId"], state.data["categories"], state.data["lastId"]) == ("dev-01", ["a"], 4)
         assert [member["instanceId"] for member in state.data["members"]] == ["dev-02"]
         await local.submit(PutProject(0, "site", {"title": "Two"}))
-        assert (await reader.frame()).data["id"] == 4
+        assert (await reader.frame()).data["id"] == 5
 
         # A browser that reconnects asks for the state again, and still misses nothing.
-        again = await api.reader("initial=1", "Last-Event-ID: 2\r\n")
+        again = await api.reader("initial=1", "Last-Event-ID: 3\r\n")
         assert [(await again.frame()).fields["event"] for _ in range(3)] == [
             "state",
             "sync:peer-online",

@@ -51,6 +51,20 @@ async def test_ready_unless_draining(configuration: Any) -> None:
     assert (await get(local, "/api/health/detailed"))["status"] == "draining"
 
 
+async def test_a_primary_without_authority_is_ready_and_says_what_it_does_not_do() -> None:
+    local = mesh()
+    snapshot = local.node.snapshot(local.now)
+    hub = evolve(snapshot, leadership=evolve(snapshot.leadership, authoritative=False))
+    client = create_app(evolve(local.instance(), snapshot=lambda: hub)).test_client()
+    ready = await client.get("/readyz")
+    assert ready.status_code == 200
+    body = await ready.get_json()
+    assert (body["ready"], body["authoritative"]) == (True, False)
+    assert "no majority" in body["note"]
+    sync = (await (await client.get("/api/health/detailed")).get_json())["sync"]
+    assert (sync["role"], sync["isLeader"], sync["authoritative"]) == ("primary", True, False)
+
+
 async def test_a_full_disk_degrades_an_instance_that_serves_all_the_same() -> None:
     local = Local(disk=Disk(1_000_000, ("meshd.db.damaged-20260314T092653.589Z",)))
     health = await get(local, "/api/health/detailed")
@@ -98,8 +112,9 @@ async def test_detailed_of_a_primary() -> None:
             "compactionDiagnostics": {"alertCount": 0, "alerts": [], "lastCompaction": None, "totalSizeBytes": 0},
             "enabled": True,
             "instanceId": "dev-01",
-            "term": 0,
+            "term": 3,
             "primaryId": "dev-01",
+            "authoritative": True,
         },
     }
     assert health["env"]["pid"] == os.getpid()
@@ -137,7 +152,10 @@ async def test_detailed_of_a_primary() -> None:
 
 async def test_detailed_of_a_worker_without_a_primary() -> None:
     sync = (await get(Local(WORKER), "/api/health/detailed"))["sync"]
-    known = {key: sync[key] for key in ("role", "syncPort", "connected", "isLeader", "peerCount", "primaryId")}
+    known = {
+        key: sync[key]
+        for key in ("role", "syncPort", "connected", "isLeader", "peerCount", "primaryId", "authoritative")
+    }
     assert known == {
         "role": "worker",
         "syncPort": None,
@@ -145,6 +163,7 @@ async def test_detailed_of_a_worker_without_a_primary() -> None:
         "isLeader": False,
         "peerCount": 0,
         "primaryId": None,
+        "authoritative": None,
     }
 
 

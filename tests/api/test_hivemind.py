@@ -29,8 +29,9 @@ async def test_status() -> None:
         "instanceId": "dev-01",
         "enabled": True,
         "role": "primary",
-        "term": 0,
+        "term": 3,
         "isLeader": True,
+        "authoritative": True,
         "status": "online",
         "connected": True,
         "primaryId": "dev-01",
@@ -52,7 +53,7 @@ async def test_peers_come_by_priority_and_tell_everything() -> None:
     local.meet(2, "anna", None)
     local.meet(4, "dev-03", PEERS[2])
     local.meet(3, "dev-02", PEERS[1], Capacity(cores=2))
-    local.step(LatencyMeasured(3, 1.5))
+    local.step(LatencyMeasured(3, 1.5432))
     local.step(LinkDown(1, 1006))
     local.now = Now(START.mono_s + 2.5, START.utc_ms + 2_500)
     peers = (await get(local, "/api/hivemind/peers"))["peers"]
@@ -96,6 +97,7 @@ async def test_self() -> None:
         "priority": 1,
         "syncRole": "worker",
         "term": 0,
+        "authoritative": None,
         "status": "online",
         "capacity": own["capacity"],
         "version": "0.1.0",

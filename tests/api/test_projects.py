@@ -11,6 +11,7 @@ from attrs import evolve
 
 from meshd.api.app import MAX_BODY_BYTES, create_app
 from meshd.configuration import Outbox
+from meshd.core.inputs import PutProject
 from meshd.project import MAX_DEPTH
 from tests.api.local import WORKER, Local
 
@@ -124,6 +125,11 @@ BODIES = [
     ("PUT", b'{"slug": "other"}', JSON, (422, "invalid")),
     ("PUT", b'{"milestones": [{"title": "no slug"}]}', JSON, (422, "invalid")),
     ("PUT", b'{"milestones": [{"slug": "../m"}]}', JSON, (422, "invalid")),
+    ("PUT", b'{"milestones": {}}', JSON, (422, "invalid")),
+    ("PUT", b'{"milestones": null}', JSON, (422, "invalid")),
+    ("PUT", b'{"milestones": [{"slug": "m", "phases": "p"}]}', JSON, (422, "invalid")),
+    ("PATCH", b'{"milestones": "m"}', MERGE_PATCH, (422, "invalid")),
+    ("PATCH", b'{"milestones": [{"slug": "m", "phases": {}}]}', MERGE_PATCH, (422, "invalid")),
     ("PUT", b"{}", {"Content-Type": "text/plain"}, (415, "unsupported-media-type")),
     ("PUT", b"a=1", {"Content-Type": "application/x-www-form-urlencoded"}, (415, "unsupported-media-type")),
     ("PUT", b"{}", MERGE_PATCH, (415, "unsupported-media-type")),
@@ -206,3 +212,33 @@ async def test_a_full_outbox_is_said() -> None:
     http = client(Local(evolve(WORKER, outbox=Outbox(max_changes=1))))
     assert (await http.put("/api/projects/one", json=PROJECT)).status_code == 201
     assert await code(await http.put("/api/projects/two", json={})) == (507, "outbox-full")
+
+
+async def test_a_wrong_shape_is_named_and_stops_no_other_edit() -> None:
+    local = Local()
+    http = client(local)
+    refused = await http.put("/api/projects/one", json={"milestones": [{"slug": "m"}, {"slug": "n", "phases": 3}]})
+    assert (await refused.get_json())["detail"] == "milestones[1].phases must be a list, not 3"
+
+    await local.submit(PutProject(0, "one", {"milestones": "of a peer"}))
+    assert (await http.patch("/api/projects/one", json={"title": "t"})).status_code == 200
+    assert (await http.patch("/api/projects/one", json={"milestones": None})).status_code == 200
+    assert await (await http.get("/api/projects/one")).get_json() == {"slug": "one", "title": "t"}
+
+
+async def test_a_condition_that_does_not_hold_says_what_to_do() -> None:
+    http = client()
+
+    async def detail(slug: str, condition: dict[str, str]) -> str:
+        answer = await (await http.put(f"/api/projects/{slug}", json=PROJECT, headers=condition)).get_json()
+        assert answer["code"] == "revision-mismatch"
+        return str(answer["detail"])
+
+    revision = (await (await http.put("/api/projects/one", json=PROJECT)).get_json())["revision"]
+    assert await detail("one", {"If-Match": '"other"'}) == (
+        f"one is at revision {revision}, not other: GET it, make the change again, send If-Match with that"
+    )
+    assert await detail("one", {"If-None-Match": "*"}) == (
+        f"one exists already, at revision {revision}: to change it, GET it and send If-Match with that"
+    )
+    assert await detail("two", {"If-Match": "*"}) == "there is no two: If-None-Match: * creates it"

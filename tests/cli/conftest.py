@@ -31,12 +31,21 @@ class Recorded:
 
     url: str = ""
     answers: dict[tuple[str, str], tuple[int, dict[str, str], bytes]] = field(factory=dict)
+    later: list[tuple[tuple[str, str], object]] = field(factory=list)
     asked: list[Asked] = field(factory=list)
 
     def answer(self, method: str, path: str, body: object, status: int = 200, **headers: str) -> None:
         kind = "application/json" if status < 400 else "application/problem+json"
         content = b"" if status == 204 else json.dumps(body).encode()
         self.answers[method, path] = (status, {"Content-Type": kind, **headers}, content)
+
+    def once_asked(self, path: str, then: object) -> None:
+        """From the next POST on, `path` answers `then`."""
+        self.later.append((("GET", path), then))
+
+    def posted(self) -> None:
+        for (method, path), body in self.later:
+            self.answer(method, path, body)
 
     def refuse(self, method: str, path: str, status: int, code: str, detail: str) -> None:
         problem = {"type": "about:blank", "title": "Refused", "status": status, "code": code, "detail": detail}
@@ -53,6 +62,8 @@ def recorded() -> Iterator[Recorded]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             known.asked.append(Asked(self.command, self.path, dict(self.headers), body))
             status, headers, content = known.answers[self.command, self.path]
+            if self.command == "POST":
+                known.posted()
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)

@@ -71,7 +71,7 @@ def test_when_nobody_answers_one_line_says_what_was_tried_and_what_to_do(
     assert result.exit_code == 69
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"meshd: no daemon answers at {silent_url} (from --url or MESHD_URL): ")
+    assert line.startswith(f"meshd: no daemon answers at {silent_url} (from --url or MESHD_URL): Connection refused; ")
     assert "Connection refused" in line
     assert "`meshd run`" in line
     assert "--url" in line

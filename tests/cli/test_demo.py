@@ -121,6 +121,37 @@ def test_a_daemon_that_dies_is_reported_with_the_end_of_its_log(folder: Path) ->
     assert daemons(folder) == []
 
 
+def test_ctrl_c_at_once_passes_no_verdict_on_what_was_not_tried(folder: Path) -> None:
+    told = []
+    with demo(folder, "--json", stdout=subprocess.PIPE) as process:
+        for fact in facts(process):
+            told.append(fact)
+            if fact["fact"] == "starting":
+                process.send_signal(signal.SIGINT)
+        exit_code = process.wait(WITHIN_S)
+
+    (end,) = of(told, "end")
+    assert exit_code == 0
+    assert (end["ok"], end["missing"], end["failure"]) == (True, [], None)
+    assert {"seen", "carried", "noticed", "returned"} <= set(end["untried"])
+    assert "before it came to" in end["text"]
+    assert daemons(folder) == []
+
+
+def test_no_daemon_outlives_a_demo_that_is_killed(folder: Path) -> None:
+    with demo(folder, "--json", stdout=subprocess.PIPE) as process:
+        for fact in facts(process):
+            if fact["fact"] == "kept":
+                break
+        running = daemons(folder)
+        process.kill()
+        process.wait(WITHIN_S)
+        _, alive = psutil.wait_procs(running, timeout=WITHIN_S)
+
+    assert len(running) == 3
+    assert alive == []
+
+
 def test_a_second_signal_kills(folder: Path) -> None:
     with demo(folder, "--json", stdout=subprocess.PIPE) as process:
         for fact in facts(process):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import trio
 from attrs import define
 
 from meshd import config
-from meshd.cli.demo.instances import PEER_TTL_MS, Mesh, child_environment, free_ports, is_free
+from meshd.cli.demo.instances import PEER_TTL_MS, Instance, Mesh, child_environment, free_ports, is_free
 from meshd.cli.demo.screen import JsonScreen, Screen
 from meshd.cli.demo.story import Story, sample_project
 from meshd.cli.demo.watch import HEADERS, Sight, Watch
@@ -145,6 +147,45 @@ def test_the_sample_gives_every_focus_something_to_do_and_its_dependencies_exist
 
     assert all(part in files for part in ("apps/ui", "apps/server", ".github/", "docs/", "tests/"))
     assert all(name in names for phase in phases for name in phase.get("dependencies", ()))
+
+
+SERVES = "import signal, sys; signal.signal(15, lambda *_: sys.exit()); print(flush=True); signal.pause()"
+
+
+async def serve(instance: Instance) -> None:
+    """Give it a process that ends well when it is asked to."""
+    process = await trio.lowlevel.open_process([sys.executable, "-c", SERVES], stdout=subprocess.PIPE)
+    instance.process = process
+    assert process.stdout is not None
+    await process.stdout.receive_some()  # it listens to SIGTERM from then on
+
+
+async def test_all_three_drained_is_said_of_three_that_served(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    for instance in watch.mesh.instances:
+        await serve(instance)
+    story = Story(watch.mesh, watch, Screen(), pause_s=0)
+
+    await story.drain()
+
+    assert story.kept == ["drained"]
+    assert capsys.readouterr().out.endswith("] all three drained\n")
+
+
+async def test_how_each_ended_is_told_when_not_all_drained(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, third = watch.mesh.instances
+    for instance in watch.mesh.instances:
+        await serve(instance)
+    watch.sights[second.name] = None
+    await third.kill()
+    story = Story(watch.mesh, watch, Screen(), pause_s=0)
+
+    await story.drain()
+
+    told = capsys.readouterr().out
+    assert story.kept == []
+    assert f"] {first.name} drained (exit code 0) after " in told
+    assert f"] {second.name} ended before it served (exit code 0) after " in told
+    assert told.endswith("] dev-01 drained, dev-02 ended before it served, dev-03 had ended already (SIGKILL)\n")
 
 
 @define(eq=False)

@@ -17,6 +17,7 @@ STATUS: dict[str, Any] = {
     "role": "worker",
     "term": 3,
     "isLeader": False,
+    "authoritative": None,
     "status": "online",
     "connected": True,
     "primaryId": "dev-01",
@@ -49,6 +50,7 @@ SELF: dict[str, Any] = {
     "priority": 1,
     "syncRole": "worker",
     "term": 3,
+    "authoritative": None,
     "status": "online",
     "capacity": {"cores": 2, "cpuPercent": 7.4, "ramUsagePercent": 40.6},
     "version": "0.1.0",
@@ -106,8 +108,11 @@ def test_status_in_words(daemon: Recorded) -> None:
     assert told["memory"] == "55 MiB"
     assert told["primary"] == "dev-01 (ws://100.64.0.1:4444)"
     assert told["connected"] == "yes"
+    assert told["root digest"] == STATUS["root"]
     assert told["peers online"] == "1 of 2"
+    assert told["term"] == "3"
     assert "no primary since" not in told
+    assert "authority" not in told
 
 
 def test_status_of_one_that_has_lost_its_primary_and_refused_frames(daemon: Recorded) -> None:
@@ -125,6 +130,10 @@ def test_status_of_one_that_has_lost_its_primary_and_refused_frames(daemon: Reco
 def test_status_of_a_primary_and_of_an_instance_without_a_mesh(daemon: Recorded) -> None:
     daemon.answer("GET", "/api/hivemind/status", {**STATUS, "role": "primary", "primaryId": "dev-02"})
     assert pairs(meshd("status", "--url", daemon.url).stdout)["primary"] == "this instance"
+    for authoritative, line in ((True, "yes"), (False, "no: documents go on, claims are not decided")):
+        primary = {"role": "primary", "primaryId": "dev-02", "authoritative": authoritative}
+        daemon.answer("GET", "/api/hivemind/status", {**STATUS, **primary})
+        assert pairs(meshd("status", "--url", daemon.url).stdout)["authority"] == line
 
     daemon.answer("GET", "/api/hivemind/status", {**STATUS, "enabled": False})
     told = pairs(meshd("status", "--url", daemon.url).stdout)
@@ -149,7 +158,7 @@ def test_members_in_words_itself_first(daemon: Recorded) -> None:
         "frontend, docs",
         "1",
         "online",
-        "itself",
+        "itself, term 3",
         "-",
         "-",
         "-",
@@ -184,6 +193,14 @@ def test_members_name_since_when_one_is_out_of_sync(daemon: Recorded) -> None:
 
     assert cells(first)[7:9] == ["no, since 2026-03-14T09:20:00.000Z", "3.6 s ago"]
     assert cells(second)[7:9] == ["-", "-"]
+
+
+def test_members_of_a_primary_without_authority(daemon: Recorded) -> None:
+    daemon.answer("GET", "/api/hivemind/self", {**SELF, "syncRole": "primary", "authoritative": False})
+
+    _, this, _ = meshd("members", "--url", daemon.url).stdout.splitlines()
+
+    assert cells(this)[5] == "itself, term 3, no authority"
 
 
 def test_members_as_json(daemon: Recorded) -> None:

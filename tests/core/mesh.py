@@ -2,6 +2,7 @@
 
 - A frame waits in its pipe until `settle` or `advance` lets it arrive; a pipe keeps the order of its frames. `choose`
   says which pipe goes on when several could.
+- A host has at most one dial under way to a URL, as with the real connections.
 - A disk takes what its node asked to persist, at once. `power_cut` ends a step before or after that, before anything
   was sent. A crash loses what was on the way.
 - Every answer of every node is checked: what has to be durable stands before whatever tells of it.
@@ -17,6 +18,7 @@ from attrs import define, evolve, field, frozen
 
 from meshd.configuration import Compaction, Configuration, Hivemind, Outbox, Protolab
 from meshd.core import effects, inputs, messages
+from meshd.core.ballot import MAX_TURNS, Ballot, Proposal, Turn
 from meshd.core.documents import Change, Conflict, Document
 from meshd.core.effects import Accepted, Effect, Emit, Rejected
 from meshd.core.membership import ttl_check_interval_s
@@ -65,6 +67,9 @@ class Disk:
     settings: dict[str, tuple[int, JsonObject]] = field(factory=dict)
     conflicts: dict[str, Conflict] = field(factory=dict)
     events: dict[int, Emit] = field(factory=dict)
+    ballot: Ballot = field(factory=Ballot)
+    proposals: dict[tuple[str, str, str], Proposal] = field(factory=dict)
+    turns: dict[int, Turn] = field(factory=dict)
 
     def write(self, record: effects.Record) -> None:
         match record:
@@ -95,6 +100,15 @@ class Disk:
                 self.conflicts[conflict.id] = conflict
             case effects.DropConflict(name):
                 self.conflicts.pop(name, None)
+            case effects.SaveBallot(ballot):
+                assert ballot.term >= self.ballot.term, "a term never goes back"
+                self.ballot = ballot
+            case effects.SaveProposal(proposal):
+                self.proposals[proposal.slug, proposal.milestone, proposal.phase] = proposal
+            case effects.DropProposal(slug, milestone, phase):
+                self.proposals.pop((slug, milestone, phase), None)
+            case effects.SaveLeadership(turn):
+                self.turns[turn.id] = turn
 
     def stored(self) -> Stored:
         outbox = tuple(self.outbox[seq] for seq in sorted(self.outbox))
@@ -106,6 +120,9 @@ class Disk:
             conflicts=tuple(self.conflicts.values()),
             settings=dict(self.settings),
             events=tuple(self.events.values()),
+            ballot=self.ballot,
+            proposals=tuple(self.proposals.values()),
+            turns=tuple(self.turns[number] for number in sorted(self.turns)[-MAX_TURNS:]),
         )
 
 
@@ -154,7 +171,7 @@ class Host:
 
 @frozen(order=True)
 class _Due:
-    """Something the clock will do: a dial, or a ticker of one boot of a host."""
+    """Something the clock will do: a dial, or a ticker or the alarm of one boot of a host."""
 
     at_s: float
     number: int
@@ -252,7 +269,8 @@ class Mesh:
         self.cut.discard(frozenset((one.name, other.name)))
 
     def swallow(self, host: Host) -> None:
-        """The host falls silent: its links stay open, nothing arrives on them."""
+        """The host falls silent: its links stay open, nothing arrives on them, and no new one comes up."""
+        self.cut |= {frozenset((host.name, other.name)) for other in self.hosts.values() if other is not host}
         for pipe in host.pipes.values():
             pipe.swallows = True
 
@@ -322,12 +340,15 @@ class Mesh:
                 self._send(host, (link,), message)
             case effects.Broadcast(links, message):
                 self._send(host, links, message)
-            case effects.Dial(url, delay_s):
-                host.dialled.append((self.mono_s + delay_s, url))
+            case effects.Dial(url, delay_s):  # who asks again moves the time of the dial that waits
+                self._forget(host, url)
                 self._later(host, url, delay_s)
             case effects.HangUp(link, code, reason):
                 if (pipe := host.pipes.get(link)) and pipe.closing is None:
                     pipe.closing = (code, reason)
+            case effects.Alarm(at_s):
+                self._forget(host, "alarm")
+                self._at(max(at_s, self.mono_s), host, "alarm")
             case effects.Emit():
                 host.told.append(effect)
             case effects.Note():
@@ -365,10 +386,13 @@ class Mesh:
                 self.step(host, inputs.TtlDue())
             case "compaction":
                 self.step(host, inputs.CompactionDue())
+            case "alarm":
+                self.step(host, inputs.AlarmDue())
             case url:
                 self._dial(host, url)
 
     def _dial(self, host: Host, url: str) -> None:
+        host.dialled.append((self.mono_s, url))
         other = next((other for other in self.hosts.values() if url_of(other.name) == url), None)
         parted = other is not None and frozenset((host.name, other.name)) in self.cut
         if other is None or other.node is None or parted:
@@ -386,9 +410,15 @@ class Mesh:
     def _every(self, host: Host, what: str, interval_s: float) -> None:
         self._later(host, what, 0.0, interval_s)
 
+    def _forget(self, host: Host, what: str) -> None:
+        self._due = [due for due in self._due if due.host is not host or due.what != what]
+
     def _later(self, host: Host, what: str, delay_s: float, every_s: float = 0.0) -> None:
+        self._at(self.mono_s + delay_s, host, what, every_s)
+
+    def _at(self, at_s: float, host: Host, what: str, every_s: float = 0.0) -> None:
         self._numbers += 1
-        self._due.append(_Due(self.mono_s + delay_s, self._numbers, host, host.boots, what, every_s))
+        self._due.append(_Due(at_s, self._numbers, host, host.boots, what, every_s))
 
 
 def three(*, max_changes: int = 100_000, tombstone_retention_ms: int = 604_800_000) -> tuple[Mesh, Host, Host, Host]:
@@ -401,6 +431,35 @@ def three(*, max_changes: int = 100_000, tombstone_retention_ms: int = 604_800_0
         mesh.start(host)
     mesh.advance(1)
     return mesh, primary, workers[0], workers[1]
+
+
+def lead(node: Node, now: Now) -> list[Effect]:
+    """Start the configured primary of a mesh in which nobody answers, so that it leads; under `quorum` as a hub."""
+    answer = all_of_it = node.step(inputs.Started(), now)
+    while node.snapshot(now).role is not Role.PRIMARY:
+        urls = [effect.url for effect in answer if isinstance(effect, effects.Dial)]
+        assert urls, "it waits for nobody, and does not lead"
+        answer = [effect for url in urls for effect in node.step(inputs.DialFailed(url, "refused"), now)]
+        all_of_it = [*all_of_it, *answer]
+    return all_of_it
+
+
+def leading(node: Node, now: Now) -> Node:
+    """The node itself, once it leads."""
+    lead(node, now)
+    return node
+
+
+def granted(node: Node, answer: Sequence[Effect], now: Now) -> list[Effect]:
+    """Whoever `node` asks for a vote gives it; returns what followed from that."""
+    followed: list[Effect] = []
+    asked = [(effect.link, effect.message) for effect in answer if isinstance(effect, effects.Send)]
+    for link, message in asked:
+        if isinstance(message, messages.VoteRequest):
+            term = message.term - message.pre
+            step = node.step(inputs.Received(link, messages.Vote(term, message.pre, granted=True)), now)
+            followed += [*step, *granted(node, step, now)]
+    return followed
 
 
 # Persist, then send, then tell
@@ -429,6 +488,8 @@ def _written(record: effects.Record) -> Iterator[str]:
             yield f"event {event.id}"
         case effects.SaveSettings(scope):
             yield f"settings {scope}"
+        case effects.SaveBallot():
+            yield "ballot"
         case effects.TrimOutbox():
             pass
 
@@ -455,6 +516,8 @@ def _told_by_message(message: messages.Message) -> Iterator[str]:
             yield "settings shared"
         case messages.Ack(origin):
             yield f"seq {origin}"
+        case messages.VoteRequest(pre=False) | messages.Vote(pre=False) | messages.Promote():
+            yield "ballot"
         case messages.Documents(documents):
             yield from (f"document {state.slug}" for state in documents)
         case messages.Digest(digests, seqs=seqs):

@@ -10,7 +10,7 @@ from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
 from meshd.model import Json, JsonObject, Now, Role, Stamp
-from tests.core.mesh import EPOCH_MS, Host, Mesh, check_order, configuration
+from tests.core.mesh import EPOCH_MS, Host, Mesh, check_order, configuration, leading
 
 NOW = Now(100.0, EPOCH_MS)
 BIG = "x" * 100_000
@@ -22,7 +22,9 @@ def noted(seen: list[Message], message: Message) -> Message:
 
 
 def alone(stored: Stored | None = None, role: Role = Role.WORKER, *, max_changes: int = 100_000) -> Node:
-    return Node(configuration("dev-02", role=role, max_changes=max_changes), Birth("b", "1"), stored or Stored("s1"))
+    """A node with no link; as a primary it leads."""
+    node = Node(configuration("dev-02", role=role, max_changes=max_changes), Birth("b", "1"), stored or Stored("s1"))
+    return leading(node, NOW) if role is Role.PRIMARY else node
 
 
 def linked(stored: Stored | None = None, role: Role = Role.WORKER, *, max_changes: int = 100_000) -> Node:

@@ -12,16 +12,20 @@ from meshd.core.documents import Document, Register
 from meshd.core.effects import (
     DropConflict,
     DropOutbox,
+    DropProposal,
     Effect,
     ForgetDocument,
     Level,
     Note,
     Persist,
     Record,
+    SaveBallot,
     SaveConflict,
     SaveDocument,
     SaveEvent,
+    SaveLeadership,
     SaveOutbox,
+    SaveProposal,
     SaveSeq,
     SaveSettings,
     SaveStoreId,
@@ -50,6 +54,7 @@ def test_what_is_persisted_is_one_of_the_records() -> None:
     assert set(get_args(Record)) == {
         *(SaveDocument, SaveOutbox, TrimOutbox, DropOutbox, SaveSeq, SaveStoreId, ForgetDocument),
         *(SaveConflict, DropConflict, SaveSettings, SaveEvent, TrimEvents),
+        *(SaveBallot, SaveProposal, DropProposal, SaveLeadership),
     }
     assert Persist in get_args(Effect)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from meshd.core.dialling import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from meshd.core.effects import Dial, Effect, Emit, Level, Note
-from meshd.core.election import FIRST_PAUSE_S, LONGEST_PAUSE_S, Leadership
 from meshd.core.inputs import DialFailed, LinkDown, LinkUp, PutProject, Received, Started
 from meshd.core.messages import Identity, Malformed, Message, Presence, Refuse, UtcMs
 from meshd.core.node import Node
@@ -16,10 +16,6 @@ from tests.core.mesh import EPOCH_MS, Disk, Host, Mesh, configuration, three, ur
 
 ONE, TWO, THREE = (url_of(name) for name in ("dev-01", "dev-02", "dev-03"))
 NOW = Now(100.0, EPOCH_MS)
-
-
-def leadership(instance_id: str = "dev-03", role: Role = Role.WORKER) -> Leadership:
-    return Leadership(configuration(instance_id, role=role), role)
 
 
 def dials(effects: list[Effect]) -> list[Dial]:
@@ -44,26 +40,37 @@ def answered(node: Node, link: int, url: str, identity: Identity, now: Now = NOW
     return [*node.step(LinkUp(link, url, url), now), *node.step(Received(link, identity), now)]
 
 
+def taken_in(node: Node, link: int, now: Now = NOW) -> list[Effect]:
+    """The primary dev-01 answered a dial, and tells that it counts on us."""
+    effects = answered(node, link, ONE, who("dev-01", Role.PRIMARY), now)
+    return [*effects, *node.step(Received(link, Presence(0, 1, full=True, members=())), now)]
+
+
 # Whom to dial
 
 
-def test_peers_are_dialled_in_their_order_and_never_oneself() -> None:
-    lead = leadership("dev-02")
-    first = list(lead.begin(NOW))
-    second = list(lead.dial_failed(ONE))
-    assert first + second == [Dial(ONE), Dial(THREE)]
+def test_peers_are_dialled_one_after_the_other_for_ever() -> None:
+    """Also when the last of them is the instance itself."""
+    node = worker("dev-03")
+    urls = [ONE]
+    for _ in range(9):
+        (dial,) = dials(node.step(DialFailed(urls[-1], "refused"), NOW))
+        urls.append(dial.url)
+    assert urls == [ONE, TWO] * 5
 
 
-def test_a_primary_dials_nobody() -> None:
-    lead = leadership("dev-01", Role.PRIMARY)
-    assert list(lead.begin(NOW)) == []
-    assert list(lead.link_closed(1, NOW)) == []
-    assert lead.partition_since_ms is None
+def test_a_primary_that_may_decide_dials_nobody() -> None:
+    mesh, primary, *_ = three()
+    mesh.advance(60)
+    primary.dialled.clear()
+    mesh.advance(600)
+    assert primary.dialled == []
+    assert mesh.snapshot(primary).partition_since_ms is None
 
 
 def test_an_instance_without_peers_dials_nobody() -> None:
-    lead = Leadership(configuration("dev-03", peers=("dev-03",)), Role.WORKER)
-    assert list(lead.begin(NOW)) == []
+    node = Node(configuration("dev-03", peers=("dev-03",)), Birth("b", "1"), Stored("s1"))
+    assert dials(node.step(Started(), NOW)) == []
 
 
 def test_the_last_known_primary_is_dialled_first() -> None:
@@ -96,6 +103,14 @@ def test_whoever_hangs_up_without_a_name_is_passed_over(said: Message | None) ->
     if said:
         node.step(Received(1, said), NOW)
     assert dials(node.step(LinkDown(1, 1001), NOW)) == [Dial(TWO)]
+
+
+def test_a_primary_whose_voters_are_all_there_at_a_cold_start_is_elected_at_once() -> None:
+    """Nor has it been a hub, which decides nothing, before that."""
+    mesh, *hosts = three()
+    for host in hosts:
+        assert [(turn.leader, turn.term) for turn in host.disk.turns.values()] == [("dev-01", 1)]
+        assert mesh.snapshot(host).term == 1
 
 
 # Redirects
@@ -155,19 +170,6 @@ def test_two_workers_that_name_each_other_do_not_spin() -> None:
 # Pauses
 
 
-def test_rounds_are_paused_from_half_a_second_to_five() -> None:
-    lead = leadership()
-    list(lead.begin(NOW))
-    pauses_s = []
-    for _ in range(8):
-        assert list(lead.dial_failed(ONE)) == [Dial(TWO)]
-        (dial,) = list(lead.dial_failed(TWO))
-        assert isinstance(dial, Dial)
-        assert dial.url == ONE
-        pauses_s.append(dial.delay_s)
-    assert pauses_s == [0.5, 1, 2, 4, 5, 5, 5, 5]
-
-
 def test_after_a_long_contact_the_first_dial_is_at_once() -> None:
     node = worker()
     node.step(DialFailed(ONE, "refused"), NOW)
@@ -209,6 +211,8 @@ def test_a_worker_is_partitioned_until_it_finds_its_primary() -> None:
     node = worker()
     assert node.snapshot(NOW).partition_since_ms == EPOCH_MS
     answered(node, 1, ONE, who("dev-01", Role.PRIMARY))
+    assert node.snapshot(NOW).partition_since_ms == EPOCH_MS, "it does not count on us yet"
+    node.step(Received(1, Presence(0, 1, full=True, members=())), NOW)
     found = node.snapshot(NOW)
     assert (found.partition_since_ms, found.primary_id, found.primary_url) == (None, "dev-01", ONE)
     assert found.connected
@@ -219,7 +223,7 @@ def test_a_worker_is_partitioned_until_it_finds_its_primary() -> None:
 
 def test_the_end_of_another_link_is_no_partition() -> None:
     node = worker()
-    answered(node, 1, ONE, who("dev-01", Role.PRIMARY))
+    taken_in(node, 1)
     node.step(LinkUp(2, "h:2"), NOW)
     node.step(LinkDown(2, 1006), NOW)
     assert node.snapshot(NOW).partition_since_ms is None
@@ -227,20 +231,29 @@ def test_the_end_of_another_link_is_no_partition() -> None:
 
 
 def test_failed_dials_do_not_move_the_beginning_of_a_partition() -> None:
-    lead = leadership()
-    list(lead.begin(NOW))
-    list(lead.dial_failed(ONE))
-    list(lead.link_closed(9, Now(200.0, EPOCH_MS + 5)))
-    assert lead.partition_since_ms == EPOCH_MS
+    node = worker()
+    later = Now(200.0, EPOCH_MS + 5)
+    node.step(DialFailed(ONE, "refused"), later)
+    node.step(LinkUp(9, "h:9"), later)
+    node.step(LinkDown(9, 1006), later)
+    assert node.snapshot(later).partition_since_ms == EPOCH_MS
+
+
+def test_a_primary_that_hangs_up_before_it_counts_on_us_ends_no_partition() -> None:
+    node = worker()
+    answered(node, 1, ONE, who("dev-01", Role.PRIMARY))
+    later = Now(200.0, EPOCH_MS + 100_000)
+    node.step(LinkDown(1, 4409), later)
+    assert node.snapshot(later).partition_since_ms == EPOCH_MS
 
 
 def partitioned(wall_shift_ms: int = 0) -> tuple[Node, list[Effect]]:
     """A worker that lost its primary for 90 s, while its wall clock was set; and what it said on finding it."""
     node = worker()
-    answered(node, 1, ONE, who("dev-01", Role.PRIMARY))
+    taken_in(node, 1)
     node.step(LinkDown(1, 1006), Now(200.0, EPOCH_MS + 100_000))
     back = Now(290.0, EPOCH_MS + 190_000 + wall_shift_ms)
-    return node, answered(node, 2, ONE, who("dev-01", Role.PRIMARY), back)
+    return node, taken_in(node, 2, back)
 
 
 def test_the_end_of_a_partition_is_told_in_the_specifications_words() -> None:
@@ -267,18 +280,18 @@ def test_how_long_a_partition_took_is_not_asked_of_the_wall_clock(wall_shift_ms:
 
 def test_a_start_that_finds_its_primary_is_no_partition() -> None:
     node = worker()
-    effects = answered(node, 1, ONE, who("dev-01", Role.PRIMARY), Now(101.0, EPOCH_MS + 1000))
+    effects = taken_in(node, 1, Now(101.0, EPOCH_MS + 1000))
     assert not [effect for effect in effects if isinstance(effect, Emit) and effect.type.startswith("sync:partition")]
 
 
 def test_a_short_partition_is_told_and_so_is_a_start_with_edits_that_wait() -> None:
     node = worker()
-    answered(node, 1, ONE, who("dev-01", Role.PRIMARY))
+    taken_in(node, 1)
     node.step(LinkDown(1, 1006), NOW)
-    short = answered(node, 2, ONE, who("dev-01", Role.PRIMARY), Now(101.0, EPOCH_MS + 1000))
+    short = taken_in(node, 2, Now(101.0, EPOCH_MS + 1000))
     fresh = worker()
     fresh.step(PutProject(1, "site", {"title": "T"}), NOW)
-    start = answered(fresh, 1, ONE, who("dev-01", Role.PRIMARY), Now(101.0, EPOCH_MS + 1000))
+    start = taken_in(fresh, 1, Now(101.0, EPOCH_MS + 1000))
     for effects, replayed in ((short, 0), (start, 1)):
         (told,) = [effect for effect in effects if isinstance(effect, Emit) and effect.type.startswith("sync:part")]
         assert (told.payload["partitionDurationMs"], told.payload["replayed"]) == (1000, replayed)

@@ -117,7 +117,9 @@ def test_the_categories_tell_their_list_and_other_reserved_documents_nothing() -
 
 def local(host: Host) -> list[tuple[str, str]]:
     """Type and path of what its applications were told of documents."""
-    return [(event.type, str(event.payload["projectPath"])) for event in host.told if ":peer-" not in event.type]
+    return [
+        (event.type, str(event.payload["projectPath"])) for event in host.told if not event.type.startswith("sync:")
+    ]
 
 
 def with_root(mesh: Mesh, name: str, role: Role) -> Host:

@@ -29,7 +29,7 @@ from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
 from meshd.model import Dialect, JsonObject, Now, Role, Status
-from tests.core.mesh import EPOCH_MS, configuration
+from tests.core.mesh import EPOCH_MS, configuration, leading
 
 NOW = Now(100.0, EPOCH_MS)
 OURS = configuration("dev-01", role=Role.PRIMARY)
@@ -64,7 +64,7 @@ def verdict(identity: Identity, handshake: Handshake | None = None, link: int = 
 def node(original_peers: str = "allow") -> Node:
     """A primary with links 1 and 2, on which nobody has said anything yet."""
     hivemind = evolve(OURS.hivemind, original_peers=original_peers)
-    primary = Node(evolve(OURS, hivemind=hivemind), Birth("own-boot", "1"), Stored("s1"))
+    primary = leading(Node(evolve(OURS, hivemind=hivemind), Birth("own-boot", "1"), Stored("s1")), NOW)
     for link in (1, 2):
         primary.step(LinkUp(link, f"h:{link}"), NOW)
     return primary
@@ -162,7 +162,7 @@ def test_a_line_learns_who_is_there() -> None:
     handshake = table()
     assert handshake.lines[1].peer == "h:1"
     handshake.accept(handshake.lines[1], native())
-    assert handshake.lines[1] == Line(1, "h:1", None, 100.0, "dev-02", "b1", Dialect.NATIVE)
+    assert handshake.lines[1] == Line(1, "h:1", None, 100.0, "dev-02", "b1", Dialect.NATIVE, is_eligible=True)
     assert handshake.lines[1].peer == "dev-02"
 
 
@@ -181,7 +181,7 @@ def test_two_meshes_and_two_lists_of_peers_are_told_apart() -> None:
     assert short_hash("a", "b") == short_hash("a", "b")
     assert len({short_hash("a", "b"), short_hash("b", "a"), short_hash("ab"), short_hash("a")}) == 4
     assert table().hive == short_hash("protoMaker")
-    assert table().peers_hash == short_hash(*OURS.hivemind.peers)
+    assert table().peers_hash == short_hash("quorum", "120000", *OURS.hivemind.peers)
     assert Handshake(evolve(OURS, name=""), "b").hive is None
 
 
@@ -189,7 +189,7 @@ def test_two_meshes_and_two_lists_of_peers_are_told_apart() -> None:
 
 
 def test_the_first_frame_is_our_identity() -> None:
-    primary = Node(OURS, Birth("own-boot", "1.2"), Stored("s1"))
+    primary = leading(Node(OURS, Birth("own-boot", "1.2"), Stored("s1")), NOW)
     (effect,) = primary.step(LinkUp(1, "h:1"), NOW)
     assert isinstance(effect, Send)
     identity = effect.message

@@ -12,8 +12,9 @@ from meshd import wire
 from meshd.configuration import Configuration
 from meshd.core import inputs, messages
 from meshd.core.effects import Accepted, Broadcast, Dial, Effect, HangUp, Level, Note, Send
-from meshd.core.handshake import GOING_AWAY
+from meshd.core.handshake import GOING_AWAY, Handshake
 from meshd.core.inputs import (
+    AlarmDue,
     DialFailed,
     DrainRequested,
     HeartbeatDue,
@@ -28,8 +29,9 @@ from meshd.core.messages import Goodbye, Heartbeat, Identity, Message, Presence,
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
+from meshd.core.voting import HEARS_PRIMARY
 from meshd.model import Capacity, Json, Now, Role, Status
-from tests.core.mesh import EPOCH_MS, Disk, Host, check_order, configuration, three, url_of
+from tests.core.mesh import EPOCH_MS, Disk, Host, check_order, configuration, granted, leading, three, url_of
 from tests.core.strategies import changes, documents, projects, values
 
 NOW = Now(100.0, EPOCH_MS)
@@ -41,13 +43,19 @@ def others(host: Host) -> dict[str, Status]:
 
 
 def linked(role: Role = Role.PRIMARY) -> Node:
-    """A primary with dev-02 (1) and dev-03 (2) linked, or a worker linked to its primary dev-01 (1)."""
+    """A primary that dev-02 (1) and dev-03 (2) elected, or a worker linked to its primary dev-01 (1)."""
     node = Node(configuration("dev-01" if role is Role.PRIMARY else "dev-02", role=role), Birth("b", "1"), Stored("s1"))
+    if role is Role.PRIMARY:
+        leading(node, NOW)
     peers = ("dev-02", "dev-03") if role is Role.PRIMARY else ("dev-01",)
+    effects: list[Effect] = []
     for link, peer in enumerate(peers, start=1):
         node.step(LinkUp(link, f"h:{link}", None if role is Role.PRIMARY else url_of(peer)), NOW)
         syncs = Role.WORKER if role is Role.PRIMARY else Role.PRIMARY
-        node.step(Received(link, Identity(peer, AT, protocol=1, boot="x", url=url_of(peer), sync_role=syncs)), NOW)
+        identity = Identity(peer, AT, protocol=1, boot="x", url=url_of(peer), sync_role=syncs)
+        effects += node.step(Received(link, identity), NOW)
+    granted(node, effects, NOW)
+    assert node.snapshot(NOW).term == (1 if role is Role.PRIMARY else 0)
     return node
 
 
@@ -117,7 +125,9 @@ def test_presence_is_counted_and_carries_the_root() -> None:
 def test_an_identity_said_again_is_news_and_no_second_welcome() -> None:
     node = linked()
     node.step(HeartbeatDue(Capacity()), NOW)
-    effects = node.step(Received(1, Identity("dev-02", AT, name="Worker A", protocol=1, boot="x")), NOW)
+    effects = node.step(
+        Received(1, Identity("dev-02", AT, name="Worker A", url=url_of("dev-02"), protocol=1, boot="x")), NOW
+    )
     assert effects == []
     (presence,) = presences(node.step(HeartbeatDue(Capacity()), NOW))
     assert {row.instance_id: row.name for row in presence.members} == {"dev-02": "Worker A", "dev-03": None}
@@ -363,6 +373,8 @@ PEERS = st.sampled_from(["dev-01", "dev-02", "dev-03", "dev-04"])
 URLS = st.sampled_from([url_of("dev-01"), url_of("dev-02"), url_of("dev-03"), "ws://elsewhere:1"])
 UTC = st.sampled_from([AT, UtcMs(0), UtcMs(253_402_300_799_999)])
 COUNT = st.sampled_from([0, 1, 2, 3, 600, 2**53 - 1])
+TERMS = st.sampled_from([0, 1, 2, 3, 2**52, 2**53 - 1])
+PEERS_HASH = Handshake(configuration("dev-02"), "own").peers_hash
 MAYBE_BOOT = st.sampled_from([None, "b1", "b2", "own"])
 CAPACITY = st.sampled_from([Capacity(), Capacity(cores=4, cpu_percent=3.5)])
 STATUSES = st.sampled_from(list(Status))
@@ -382,6 +394,10 @@ _identity = st.builds(
     sync_role=st.sampled_from([None, "primary", "worker", "observer"]),
     primary_url=st.none() | URLS,
     clock=st.sampled_from([None, EPOCH_MS, 0]),
+    term=TERMS,
+    leads=st.none() | TERMS,
+    authoritative=st.sampled_from([None, True, False]),
+    leader_eligible=st.booleans(),
 )
 ROOTS = st.sampled_from([None, "0" * 24, "f" * 24])
 _row = st.builds(PresenceRow, PEERS, COUNT, st.none() | STATUSES, MAYBE_BOOT, timestamp=st.none() | UTC, root=ROOTS)
@@ -397,10 +413,38 @@ _received_changes = st.builds(
 _payload: SearchStrategy[dict[str, Json]] = st.fixed_dictionaries(
     {}, optional={"projectSlug": SLUGS, "project": projects | values, "projectPath": st.just("/x")}
 )
+_of_leadership: SearchStrategy[Message] = st.one_of(
+    st.builds(messages.Promote, PEERS, UTC, url=st.none() | URLS, term=TERMS),
+    st.builds(
+        messages.VoteRequest,
+        TERMS,
+        PEERS,
+        COUNT,
+        st.booleans(),
+        st.sampled_from([PEERS_HASH, PEERS_HASH, "other"]),
+        st.none() | PEERS,
+    ),
+    st.builds(messages.Vote, TERMS, st.booleans(), st.booleans(), st.sampled_from(["", HEARS_PRIMARY])),
+    st.builds(messages.YouGo, TERMS),
+    st.builds(messages.HandOver, TERMS),
+    st.builds(messages.Nominate, PEERS),
+)
 MESSAGES: SearchStrategy[Message] = st.one_of(
     _identity,
-    st.builds(Heartbeat, PEERS, UTC, boot=MAYBE_BOOT, status=STATUSES, capacity=st.none() | CAPACITY, root=ROOTS),
-    st.builds(Goodbye, PEERS, UTC, boot=MAYBE_BOOT),
+    st.builds(
+        Heartbeat,
+        PEERS,
+        UTC,
+        boot=MAYBE_BOOT,
+        term=TERMS,
+        status=STATUSES,
+        capacity=st.none() | CAPACITY,
+        root=ROOTS,
+        leads=st.none() | TERMS,
+        authoritative=st.sampled_from([None, True, False]),
+        heard=st.none() | COUNT,
+    ),
+    st.builds(Goodbye, PEERS, UTC, successor=st.none() | PEERS, boot=MAYBE_BOOT),
     st.builds(Presence, st.just(0), COUNT, st.booleans(), st.lists(_row, max_size=4).map(tuple)),
     st.builds(messages.Changes, st.just(0), st.lists(_received_changes, max_size=3).map(tuple)),
     st.builds(messages.Ack, st.sampled_from(["dev-02.s1", "dev-01.s1"]), COUNT),
@@ -420,6 +464,7 @@ MESSAGES: SearchStrategy[Message] = st.one_of(
         st.sampled_from([None, "protoMaker", "foreign"]),
     ),
     st.builds(messages.SettingsEvent, PEERS, SETTINGS, UTC, st.none() | COUNT),
+    _of_leadership,
     st.builds(messages.Refuse, st.sampled_from([4409, 4420]), st.just("no")),
     st.just(messages.Ignored("novel")),
     st.just(messages.Malformed("not JSON")),
@@ -427,12 +472,14 @@ MESSAGES: SearchStrategy[Message] = st.one_of(
 INPUTS: SearchStrategy[Input] = st.one_of(
     st.builds(Received, LINKS, MESSAGES),
     st.builds(Received, LINKS, _identity),
+    st.builds(Received, LINKS, _of_leadership),
     st.builds(LinkUp, LINKS, st.just("h:1"), st.none() | URLS),
     st.builds(LinkDown, LINKS, st.just(1006)),
     st.builds(DialFailed, URLS, st.just("refused")),
     st.builds(inputs.LatencyMeasured, LINKS, st.floats(0, 100)),
     st.just(Started()),
     st.just(TtlDue()),
+    st.just(AlarmDue()),
     st.builds(HeartbeatDue, CAPACITY),
     st.builds(
         inputs.PutProject, st.just(1), SLUGS, projects, st.none() | projects, st.sampled_from([None, None, "*", ""])
@@ -441,6 +488,9 @@ INPUTS: SearchStrategy[Input] = st.one_of(
     st.builds(inputs.DeleteProject, st.just(1), SLUGS),
     st.builds(inputs.PutSettings, st.just(1), st.sampled_from(["shared", "local"]), SETTINGS | values),
     st.builds(inputs.PatchSettings, st.just(1), st.sampled_from(["shared", "local"]), SETTINGS | values),
+    st.builds(inputs.TakeConflict, st.just(1), SLUGS, st.just("none")),
+    st.builds(inputs.PromoteInstance, st.just(1), st.none() | PEERS),
+    st.just(inputs.StepDown(1)),
     st.just(inputs.CompactionDue()),
     st.just(inputs.AcknowledgeCompaction(1)),
     st.just(inputs.AlertRaised("disk-full", "no room", "make room")),
@@ -479,6 +529,7 @@ def test_whatever_happens_has_an_answer_that_can_be_given_again(
                 disk.write(effect.record)
         assert twins[0].snapshot(now) == twins[1].snapshot(now)
         assert disk.documents == dict(twins[0].snapshot(now).documents), "the disk knows what the node knows"
+        assert disk.ballot.term == twins[0].snapshot(now).term
         assert disk.settings.get("shared", (0, {})) == astuple(twins[0].snapshot(now).settings.shared)
 
 
@@ -500,8 +551,9 @@ def test_a_node_restored_from_its_disk_is_the_node_that_was(
 
 
 def test_every_input_is_one_that_the_tests_above_give() -> None:
-    given_here = {Received, LinkUp, LinkDown, DialFailed, Started, TtlDue, HeartbeatDue, DrainRequested}
+    given_here = {Received, LinkUp, LinkDown, DialFailed, Started, TtlDue, AlarmDue, HeartbeatDue, DrainRequested}
     given_here |= {inputs.LatencyMeasured, inputs.PutProject, inputs.PatchProject, inputs.DeleteProject}
+    given_here |= {inputs.PromoteInstance, inputs.StepDown}
     given_here |= {inputs.PutSettings, inputs.PatchSettings, inputs.TakeConflict}
     given_here |= {inputs.CompactionDue, inputs.AcknowledgeCompaction, inputs.AlertRaised, inputs.AlertCleared}
     assert given_here == set(inputs.Input.__args__)
@@ -518,3 +570,48 @@ def test_a_peer_cannot_fill_the_log() -> None:
     effects = [effect for _ in range(50) for message in spam for effect in node.step(Received(1, message), NOW)]
     loud = [effect for effect in effects if isinstance(effect, Note) and effect.level > Level.DEBUG]
     assert len(loud) <= 5
+
+
+# Leadership
+
+
+def test_who_is_introduced_after_we_were_elected_is_told_that_we_lead() -> None:
+    """Our identity went out on the link before: it says that we are a worker."""
+    peers = ("dev-01", "dev-02")
+    node = Node(configuration("dev-01", role=Role.PRIMARY, peers=peers), Birth("b", "1"), Stored("s1"))
+    node.step(Started(), NOW)
+    (said,) = node.step(LinkUp(1, "h:1", None), NOW)
+    assert isinstance(said, Send)
+    assert isinstance(said.message, Identity)
+    assert said.message.sync_role is Role.WORKER
+    effects = node.step(DialFailed(url_of("dev-02"), "refused"), NOW)
+    assert node.snapshot(NOW).role is Role.PRIMARY
+    effects += node.step(Received(1, Identity("dev-02", AT, protocol=1, boot="x", url=url_of("dev-02"))), NOW)
+    told = [effect.message for effect in effects if isinstance(effect, Send) and effect.link == 1]
+    told += [effect.message for effect in effects if isinstance(effect, Broadcast) and 1 in effect.links]
+    assert any(isinstance(message, messages.Promote) for message in told)
+
+
+def test_a_voter_is_asked_again_when_the_link_of_the_question_closes() -> None:
+    """Two candidates have dialled each other; the one that yields hangs up the link that it opened."""
+    node = Node(configuration("dev-02"), Birth("b", "1"), Stored("s1"))
+    node.step(Started(), NOW)
+    then = Now(NOW.mono_s + 131, NOW.utc_ms + 131_000)
+    voter = Identity("dev-03", UtcMs(then.utc_ms), protocol=1, boot="x", url=url_of("dev-03"), clock=then.utc_ms)
+    node.step(inputs.AlarmDue(), then)
+    for link, url in ((1, url_of("dev-03")), (2, None)):
+        node.step(LinkUp(link, f"h:{link}", url), then)
+        node.step(Received(link, voter), then)
+    node.step(Received(1, messages.Vote(0, pre=True, granted=True)), then)
+    asked = node.step(DialFailed(url_of("dev-01"), "refused"), then)
+    assert requests(asked) == [(2, False)]
+    assert requests(node.step(LinkDown(2, GOING_AWAY, "looking for the primary"), then)) == [(1, False)]
+
+
+def requests(effects: list[Effect]) -> list[tuple[int, bool]]:
+    """The votes asked for: on which link, and whether only whether they would be given."""
+    return [
+        (effect.link, effect.message.pre)
+        for effect in effects
+        if isinstance(effect, Send) and isinstance(effect.message, messages.VoteRequest)
+    ]

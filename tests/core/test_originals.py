@@ -25,7 +25,7 @@ from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
 from meshd.errors import DocumentError
 from meshd.model import JsonObject, Now, Role, Stamp
-from tests.core.mesh import EPOCH_MS, configuration
+from tests.core.mesh import EPOCH_MS, configuration, leading
 
 NOW = Now(100.0, EPOCH_MS)
 LIFE = Stamp(1, 0, "dev-01")
@@ -44,7 +44,7 @@ def updated(document: JsonObject, **attributes: str) -> FeatureEvent:
 
 def primary() -> Node:
     """A primary with an original (1) and two natives (2, 3) linked."""
-    node = Node(configuration("dev-01", role=Role.PRIMARY), Birth("b", "1"), Stored("s1"))
+    node = leading(Node(configuration("dev-01", role=Role.PRIMARY), Birth("b", "1"), Stored("s1")), NOW)
     for link, protocol in ((1, None), (2, 1), (3, 1)):
         node.step(LinkUp(link, f"h:{link}"), NOW)
         node.step(Received(link, Identity(f"dev-0{link + 1}", UtcMs(EPOCH_MS), protocol=protocol, boot="x")), NOW)

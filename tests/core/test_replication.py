@@ -81,7 +81,7 @@ def test_a_primary_stores_acknowledges_and_relays_as_it_came() -> None:
         *[Send, Broadcast],
         Persist,  # of the event
     ]
-    assert list(sent(answer)) == [Ack("dev-03.s1", 1), Changes(0, (change,))]
+    assert list(sent(answer)) == [Ack("dev-03.s1", 1), Changes(mesh.snapshot(primary).term, (change,))]
 
 
 def test_no_path_of_one_host_is_in_anothers_document() -> None:

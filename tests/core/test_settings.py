@@ -19,7 +19,7 @@ from meshd.core.portrait import Birth
 from meshd.core.settings import MAX_REVISION, Scope, Scopes
 from meshd.core.stored import Stored
 from meshd.model import Json, JsonObject, Now, Role
-from tests.core.mesh import EPOCH_MS, Host, Mesh, configuration, three
+from tests.core.mesh import EPOCH_MS, Host, Mesh, configuration, leading, three
 
 AT = UtcMs(EPOCH_MS)
 NOW = Now(100.0, EPOCH_MS)
@@ -161,12 +161,14 @@ def test_what_is_edited_in_the_primarys_file_is_a_change_and_nothing_else_is() -
     mesh = mesh_with_files(dev_01={"maxRetries": 1, "autoMode": True, "labels": ["a"], "baseBranch": "main"})
     (primary,) = mesh.hosts.values()
     mesh.start(primary)
+    mesh.advance(1)
     patch(mesh, primary, {"autoMode": False, "labels": None})
 
     def restart(**file: Json) -> tuple[int, JsonObject]:
         mesh.crash(primary)
         primary.configuration = evolve(primary.configuration, shared_settings=file)
         mesh.start(primary)
+        mesh.advance(1)
         return shared(mesh, primary)
 
     edited: JsonObject = {"maxRetries": 1, "autoMode": False, "baseBranch": "main"}
@@ -186,7 +188,7 @@ def test_a_refused_key_of_the_file_is_named_and_the_rest_holds() -> None:
     mesh.advance(1)
     assert shared(mesh, worker) == (1, {"maxRetries": 1})
     assert "workflow" not in resolved(mesh, primary)
-    credential, unknown = warnings(primary)
+    credential, unknown = [text for text in warnings(primary) if "sharedSettings" in text]
     assert "workflow.apiKey" in credential
     assert "did you mean maxRetries?" in unknown
     assert "hunter2" not in repr((primary.notes, primary.told, primary.disk, worker.disk))
@@ -196,12 +198,14 @@ def test_a_file_that_would_make_the_whole_too_large_is_not_taken_up() -> None:
     mesh = mesh_with_files(dev_01={})
     (primary,) = mesh.hosts.values()
     mesh.start(primary)
+    mesh.advance(1)
     put(mesh, primary, {"customInstructions": "x" * 60_000})
     mesh.crash(primary)
     primary.configuration = evolve(primary.configuration, shared_settings={"baseBranch": "y" * 10_000})
     mesh.start(primary)
+    mesh.advance(1)
     assert shared(mesh, primary) == (1, {"customInstructions": "x" * 60_000})
-    assert "not shared" in warnings(primary)[-1]
+    assert "not shared" in [text for text in warnings(primary) if "sharedSettings" in text][-1]
 
 
 # Older databases
@@ -250,8 +254,13 @@ def test_of_two_contents_of_one_revision_the_primarys_stands_and_is_told() -> No
     mesh, *hosts = three()
     primary, worker, _ = hosts
     put(mesh, primary, {"maxRetries": 1})
+    for host in hosts[1:]:
+        mesh.part(primary, host)
     restored_from_backup(mesh, primary, {})
-    put(mesh, primary, {"maxRetries": 2})
+    mesh.advance(1)
+    assert put(mesh, primary, {"maxRetries": 2}) == Accepted("1"), "it leads, as a hub"
+    for host in hosts[1:]:
+        mesh.join(primary, host)
     mesh.advance(10)
     assert [shared(mesh, host) for host in hosts] == [(1, {"maxRetries": 2})] * 3
     assert [text for text in warnings(worker) if "they replace ours" in text]
@@ -292,7 +301,10 @@ def test_whatever_happens_all_agree_in_the_end(happenings: list[tuple[str, int]]
 def node(role: Role, what: Configuration | None = None, stored: Stored | None = None, protocol: int | None = 1) -> Node:
     """A node with link 1 to dev-03, a worker, and on a worker link 2 to dev-01, its primary."""
     made = Node(what or configuration("dev-02", role=role), Birth("b", "1"), stored or Stored("s1"))
-    made.step(Started(), NOW)
+    if role is Role.PRIMARY:
+        leading(made, NOW)
+    else:
+        made.step(Started(), NOW)
     made.step(LinkUp(1, "h:1"), NOW)
     made.step(Received(1, Identity("dev-03", AT, protocol=protocol, boot="x", sync_role="worker")), NOW)
     if role is Role.WORKER:
@@ -338,7 +350,7 @@ def test_an_original_primary_is_followed_and_its_settings_have_no_revision() -> 
 
 
 def test_an_original_worker_is_told_as_a_native_one_is() -> None:
-    made = Node(configuration("dev-02", role=Role.PRIMARY), Birth("b", "1"), Stored("s1"))
+    made = leading(Node(configuration("dev-02", role=Role.PRIMARY), Birth("b", "1"), Stored("s1")), NOW)
     made.step(LinkUp(1, "h:1"), NOW)
     assert not [
         effect

@@ -12,6 +12,10 @@ from meshd.core.documents import Document, merge
 from meshd.model import JsonObject, Role, Status
 from tests.core.mesh import Host, Mesh, configuration
 
+QUIET_S = 160.0
+"""Voters that were restarted wait for the TTL of 120 s, and 10 s of grace, for whom they followed; 15 s for who goes
+first; and a round of dials."""
+
 
 def scramble(mesh: Mesh, chance: Random, hosts: list[Host], accepted: list[Document]) -> None:
     """One thing that goes wrong, or one edit; `accepted` takes what an edit left on its host's disk."""
@@ -66,14 +70,16 @@ def test_when_faults_stop_all_are_of_one_mind(seed: int) -> None:
         host.power_cut = None
         if host.node is None:
             mesh.start(host)
-    mesh.advance(70)
+    mesh.advance(QUIET_S)
     assert len({mesh.snapshot(host).root for host in hosts}) == 1
     for slug in ("one", "two", "three"):
         assert len({repr(mesh.document(host, slug)) for host in hosts}) == 1
     final = mesh.snapshot(hosts[0]).documents
     for document in accepted:
         assert merge(final[document.slug], document) is final[document.slug], "nothing that was accepted is lost"
+    (leader,) = [host for host in hosts if mesh.snapshot(host).role is Role.PRIMARY]
     for host in hosts:
+        assert (mesh.snapshot(host).primary_id, mesh.snapshot(host).term) == (leader.name, mesh.snapshot(leader).term)
         revisions = [event.payload["revision"] for event in host.told if event.type.startswith("project:")]
         assert len(set(revisions)) == len(revisions), "no event is emitted twice"
         assert mesh.statuses(host) == {name: Status.ALIVE for name in names if name != host.name}

@@ -10,7 +10,7 @@ from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
 from meshd.model import Now, Role, Status
-from tests.core.mesh import EPOCH_MS, configuration, three
+from tests.core.mesh import EPOCH_MS, configuration, leading, three
 
 NOW = Now(100.0, EPOCH_MS)
 AT = UtcMs(EPOCH_MS)
@@ -59,7 +59,7 @@ def test_a_primary_says_the_roots_of_all_in_its_presence() -> None:
 
 
 def test_what_an_original_sends_is_a_change_that_came_from_it() -> None:
-    primary = Node(configuration("dev-01", role=Role.PRIMARY), Birth("b", "1"), Stored("s1"))
+    primary = leading(Node(configuration("dev-01", role=Role.PRIMARY), Birth("b", "1"), Stored("s1")), NOW)
     primary.step(LinkUp(1, "h:1"), NOW)
     primary.step(Received(1, Identity("old-01", AT)), NOW)
     primary.step(Received(1, FeatureEvent("old-01", "project:created", {"project": {"slug": "site"}}, AT)), NOW)

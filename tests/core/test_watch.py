@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from meshd.core import inputs
-from meshd.core.alerts import Severity
-from meshd.core.effects import Emit
-from meshd.core.handshake import CLOCK_SKEW, DUPLICATE, NOT_ALLOWED
+from meshd.core.alerts import Alerts, Severity
+from meshd.core.effects import Effect, Emit, Send
+from meshd.core.election import Leadership
+from meshd.core.handshake import CLOCK_SKEW, DUPLICATE, NOT_ALLOWED, Handshake
 from meshd.core.inputs import LinkUp, Received
-from meshd.core.messages import Heartbeat, Identity, Refuse, UtcMs
+from meshd.core.membership import Membership
+from meshd.core.messages import Goodbye, Heartbeat, Identity, Refuse, UtcMs
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
+from meshd.core.watch import Watch
 from meshd.model import Now, Role
-from tests.core.mesh import EPOCH_MS, Disk, Host, Mesh, configuration, three
+from tests.core.mesh import EPOCH_MS, Disk, Host, Mesh, configuration, leading, three
 
 
 def standing(mesh: Mesh, host: Host) -> list[tuple[str, str]]:
@@ -38,6 +43,31 @@ def test_a_clock_that_is_wrong_is_told_on_both_hosts_until_it_is_right() -> None
     assert ("clock-skew", "dev-01") not in standing(mesh, worker)
     mesh.advance(120)
     assert standing(mesh, worker) == [], "nor has anybody else refused it since"
+
+
+@pytest.mark.parametrize(("shift_ms", "how"), [(-3_600_000, "back by 3600 s"), (600_000, "forward by 600 s")])
+def test_a_clock_that_jumps_while_its_links_stand_is_told_and_nothing_is_lost(shift_ms: int, how: str) -> None:
+    mesh, primary, worker, _ = three()
+    mesh.put(worker, "alpha", {"title": "before"})
+    worker.wall_shift_ms = shift_ms
+    mesh.advance(30)
+    (alert,) = mesh.snapshot(worker).alerts
+    assert (alert.code, alert.subject) == ("clock-skew", "")
+    assert alert.text.startswith(f"the clock of this host jumped {how}")
+    mesh.put(worker, "alpha", {"title": "after"})
+    mesh.advance(1)
+    mesh.put(primary, "alpha", {"title": "last"})
+    mesh.advance(1)
+    assert mesh.document(primary, "alpha") == mesh.document(worker, "alpha") == {"slug": "alpha", "title": "last"}
+    mesh.advance(121)
+    assert standing(mesh, worker) == []
+
+
+def test_a_clock_that_is_set_right_by_a_little_is_no_alert() -> None:
+    mesh, _, worker, _ = three()
+    worker.wall_shift_ms = -300_000
+    mesh.advance(30)
+    assert standing(mesh, worker) == []
 
 
 def test_who_stopped_trying_is_no_alert_any_more() -> None:
@@ -68,7 +98,7 @@ def test_a_second_daemon_of_one_name_is_told_by_both() -> None:
 
 
 def primary_node() -> Node:
-    return Node(configuration("dev-01", role=Role.PRIMARY), Birth("own", "1"), Stored("s1"))
+    return leading(Node(configuration("dev-01", role=Role.PRIMARY), Birth("own", "1"), Stored("s1")), NOW)
 
 
 NOW = Now(100.0, EPOCH_MS)
@@ -116,7 +146,7 @@ def test_other_peers_are_told_until_they_are_the_same_or_away() -> None:
     node = primary_node()
     own_hash = configuration("dev-01")
     same = Node(own_hash, Birth("x", "1"), Stored("s2"))
-    (greeting,) = same.step(LinkUp(1, "h"), NOW)
+    (greeting,) = [effect for effect in same.step(LinkUp(1, "h"), NOW) if isinstance(effect, Send)]
     known = getattr(greeting, "message").peers_hash  # noqa: B009  an effect of several kinds
     assert told(node, 1, identity(peers_hash=known)) == []
     assert told(node, 2, identity(peers_hash="other")) == ["alert:raised peers-mismatch dev-02"]
@@ -128,7 +158,7 @@ def test_other_peers_are_told_until_they_are_the_same_or_away() -> None:
     assert len(node.snapshot(NOW).alerts) == 1
     for later_s in range(10, 140, 10):
         node.step(inputs.TtlDue(), Now(NOW.mono_s + later_s, EPOCH_MS + later_s * 1000))
-    assert node.snapshot(NOW).alerts == ()
+    assert "peers-mismatch" not in {alert.code for alert in node.snapshot(NOW).alerts}
 
 
 def test_a_queue_that_fills_is_told_before_it_is_full() -> None:
@@ -150,8 +180,10 @@ def test_a_queue_that_fills_is_told_before_it_is_full() -> None:
 
 
 def test_a_time_without_a_primary_is_told_after_the_ttl() -> None:
-    mesh, primary, worker, _ = three()
+    """The only one that is left cannot be elected."""
+    mesh, primary, worker, other = three()
     mesh.crash(primary)
+    mesh.crash(other)
     mesh.advance(110)
     assert standing(mesh, worker) == []
     mesh.advance(25)
@@ -160,6 +192,50 @@ def test_a_time_without_a_primary_is_told_after_the_ttl() -> None:
     mesh.start(primary)
     mesh.advance(10)
     assert standing(mesh, worker) == []
+
+
+def a_watch() -> Watch:
+    """What a primary watches itself with, beside one peer that is online."""
+    what = configuration("dev-01", role=Role.PRIMARY)
+    membership = Membership("dev-01", what.hivemind.peer_ttl_ms)
+    list(membership.introduced(identity(), NOW))
+    leadership = Leadership.restored(what, Handshake(what, "own"), Stored("s1"))
+    leadership.role = Role.PRIMARY
+    return Watch(what, Alerts(), leadership, membership)
+
+
+def kinds(effects: Iterable[Effect]) -> list[str]:
+    return [effect.type for effect in effects if isinstance(effect, Emit)]
+
+
+def test_a_missing_majority_is_told_once_and_until_it_is_back() -> None:
+    watch = a_watch()
+    assert kinds(watch.no_quorum(is_missing=False, text="", now=NOW)) == []
+    assert kinds(watch.no_quorum(is_missing=True, text="1 of 3 voters", now=NOW)) == ["alert:raised"]
+    assert kinds(watch.no_quorum(is_missing=True, text="still 1 of 3 voters", now=NOW)) == []
+    (alert,) = watch.alerts.standing.values()
+    assert (alert.code, alert.severity, alert.text) == ("no-quorum", Severity.CRITICAL, "still 1 of 3 voters")
+    assert kinds(watch.check(NOW)) == []
+    assert kinds(watch.no_quorum(is_missing=False, text="", now=NOW)) == ["alert:cleared"]
+    assert watch.alerts.standing == {}
+
+
+def test_a_second_primary_is_told_until_one_steps_down() -> None:
+    watch = a_watch()
+    text = "dev-02 leads in term 7, this instance in term 6"
+    assert kinds(watch.split_brain("dev-02", is_split=True, text=text, now=NOW)) == ["alert:raised"]
+    assert kinds(watch.check(NOW)) == []
+    (alert,) = watch.alerts.standing.values()
+    assert (alert.code, alert.severity, alert.subject) == ("split-brain", Severity.CRITICAL, "dev-02")
+    assert kinds(watch.split_brain("dev-02", is_split=False, text="", now=NOW)) == ["alert:cleared"]
+    assert kinds(watch.split_brain("dev-02", is_split=False, text="", now=NOW)) == []
+
+
+def test_a_second_primary_that_is_out_of_sight_is_no_alert_any_more() -> None:
+    watch = a_watch()
+    list(watch.split_brain("dev-02", is_split=True, text="", now=NOW))
+    list(watch.membership.left(Goodbye("dev-02", UtcMs(EPOCH_MS), boot="b")))
+    assert kinds(watch.check(NOW)) == ["alert:cleared"]
 
 
 def test_the_engine_has_alerts_of_its_own() -> None:

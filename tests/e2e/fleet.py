@@ -47,10 +47,11 @@ hivemind:
   enabled: true
   heartbeatIntervalMs: {heartbeat_ms}
   peerTtlMs: {ttl_ms}
-  peers:
-    - ws://{network}.{front}1:4444 # dev-01 (primary, index 0 = highest priority)
-    - ws://{network}.{front}2:4444 # dev-02
-    - ws://{network}.{front}3:4444 # dev-03
+  failover: {failover}
+  failback: {failback}
+  leaderEligible: {leader_eligible}
+  peers: # the first is the primary: index 0 = highest priority
+{peers}
 
 workIntake:
   enabled: true
@@ -76,7 +77,11 @@ def own_network() -> str:
 
 @define(eq=False)
 class Instance:
-    """One daemon: its folders, its process, its API."""
+    """One daemon: its folders, its process, its API.
+
+    What its file says may be changed: `configure` writes it anew, for the next start. `peers` is how many there are,
+    `role_in_file` its role at a cold start; "" is what the specification gives an instance of this number.
+    """
 
     number: int
     network: str
@@ -84,16 +89,32 @@ class Instance:
     heartbeat_ms: int = 30_000
     ttl_ms: int = 120_000
     proxy: Proxy | None = None
+    failover: str = "auto"
+    failback: str = "auto"
+    leader_eligible: bool = True
+    peers: int = 3
+    role_in_file: str = ""
     process: subprocess.Popen[bytes] | None = None
     client: httpx.AsyncClient = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.client = httpx.AsyncClient(base_url=f"http://{self.address}:3008", timeout=10)
         self.repo_root.mkdir(parents=True, exist_ok=True)  # a test may have mounted a disk in it
-        values = {**ROLES[self.number], "address": self.address, "network": self.network}
-        values |= {"front": PROXIES if self.proxy else "", "number": str(self.number)}
+        self.configure()
+
+    def configure(self) -> None:
+        """Write the file; a daemon that runs reads it at its next start."""
+        front = PROXIES if self.proxy else ""
+        peers = [
+            f"    - ws://{self.network}.{front}{number}:4444 # dev-0{number}" for number in range(1, self.peers + 1)
+        ]
+        values = {**ROLES.get(self.number, ROLES[3]), "address": self.address, "network": self.network}
+        values |= {"front": front, "number": str(self.number), "peers": "\n".join(peers)}
         values |= {"instance_id": self.name, "is_proxied": str(self.proxy is not None).lower()}
         values |= {"heartbeat_ms": str(self.heartbeat_ms), "ttl_ms": str(self.ttl_ms)}
+        values |= {"failover": self.failover, "failback": self.failback}
+        values |= {"leader_eligible": str(self.leader_eligible).lower()}
+        values |= {"role": self.role_in_file} if self.role_in_file else {}
         self.config_file.write_text(SPECIFICATION.format(**values))
 
     @property
@@ -152,6 +173,25 @@ class Instance:
         await until(ended, within_s)
         return int(process.returncode)
 
+    async def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        await self.stop(signal.SIGKILL)
+
+    async def restart(self) -> None:
+        """kill -9 if it runs, and start it again."""
+        if self.process and self.process.poll() is None:
+            await self.kill()
+        await self.start()
+
+    def pause(self) -> None:
+        """Stop its time: its links stay open and silent, as on a host that sleeps."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     async def get(self, path: str) -> Any:
         response = await self.client.get(path)
         response.raise_for_status()
@@ -162,6 +202,10 @@ class Instance:
         health: dict[str, Any] = await self.get("/api/health/detailed")
         sync: dict[str, Any] = health["sync"]
         return sync
+
+    async def role(self) -> str:
+        """What it is: `primary` or `worker`."""
+        return str((await self.sync())["role"])
 
     async def online(self) -> set[str]:
         return {peer["identity"]["instanceId"] for peer in (await self.sync())["onlinePeers"]}
@@ -182,6 +226,18 @@ async def until(condition: Callable[[], Awaitable[bool]], within_s: float) -> fl
             await trio.sleep(POLL_S)
         return trio.current_time() - start
     raise AssertionError(f"not so within {within_s} s: {condition}")
+
+
+async def primaries(instances: list[Instance]) -> list[str]:
+    """Who says that it leads; none of them may be paused."""
+    return [instance.name for instance in instances if await instance.role() == "primary"]
+
+
+async def are_led_by(instances: list[Instance], leader: Instance) -> bool:
+    """Whether that one decides, and all of these follow it; none of them may be paused or down."""
+    healths = [await instance.sync() for instance in instances]
+    follow = all(health["connected"] and health["primaryId"] == leader.name for health in healths)
+    return follow and (await leader.sync())["authoritative"] is True
 
 
 async def contents(instance: Instance) -> dict[str, dict[str, Any]]:
@@ -211,24 +267,37 @@ async def all_are_equal(instances: list[Instance], within_s: float = 30.0) -> di
 
 @asynccontextmanager
 async def fleet(
-    folder: Path, *, size: int = 3, heartbeat_ms: int = 30_000, ttl_ms: int = 120_000, is_proxied: bool = False
+    folder: Path,
+    *,
+    size: int = 3,
+    heartbeat_ms: int = 30_000,
+    ttl_ms: int = 120_000,
+    failover: str = "auto",
+    failback: str = "auto",
+    peers: int = 3,
+    is_proxied: bool = False,
+    is_started: bool = True,
 ) -> AsyncIterator[list[Instance]]:
     """Instances that all see each other; killed at the end whatever happened.
 
-    With `is_proxied` they dial each other through the `proxy` of each.
+    With `is_proxied` they dial each other through the `proxy` of each. Without `is_started` the test starts them.
     """
     network = own_network()
     instances: list[Instance] = []
     for number in range(1, size + 1):
         at, target = (f"{network}.{PROXIES}{number}", 4444), (f"{network}.{number}", 4444)
         proxy = Proxy(at, target, partial(_instance_at, instances)) if is_proxied else None
-        instances.append(Instance(number, network, folder, heartbeat_ms, ttl_ms, proxy))
+        instance = Instance(
+            *(number, network, folder, heartbeat_ms, ttl_ms, proxy), failover=failover, failback=failback, peers=peers
+        )
+        instances.append(instance)
     try:
         async with trio.open_nursery() as proxies:
             for instance in instances:
                 if instance.proxy:
                     await proxies.start(instance.proxy.run)
-            await _start(instances)
+            if is_started:
+                await _start(instances)
             yield instances
             proxies.cancel_scope.cancel()
     finally:

@@ -124,7 +124,18 @@ async def test_a_data_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     exit_code, (line,) = await run(configured(tmp_path), MESHD_DATA_DIR=str(tmp_path / "file" / "data"))
     assert exit_code == EX_IOERR
-    assert f" error daemon: {tmp_path}/file/data cannot be used" in line
+    assert f" error daemon: {tmp_path}/file/data cannot be used as dataDir: Not a directory; it or a folder" in line
+    assert "Errno" not in line
+
+
+async def test_a_file_in_the_place_of_the_data_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    exit_code, (line,) = await run(configured(tmp_path), MESHD_DATA_DIR=str(tmp_path / "file"))
+    assert exit_code == EX_IOERR
+    assert (
+        f" error daemon: {tmp_path}/file cannot be used as dataDir: File exists; it or a folder above it is a file"
+        in line
+    )
 
 
 async def test_a_data_folder_has_one_daemon(tmp_path: Path) -> None:
@@ -150,6 +161,18 @@ async def test_a_bad_configuration_is_told_whole(tmp_path: Path) -> None:
     assert not (instance.repo_root / "data").exists()
 
 
+async def test_what_is_odd_about_a_configuration_is_logged_once(tmp_path: Path) -> None:
+    instance = configured(tmp_path)
+    extra = "repoRoot: nowhere\nsharedSettings: {maxTurns: many}\nlog: {levle: info}\n"
+    instance.config_file.write_text(instance.config_file.read_text() + extra)
+    async with alone(instance):
+        lines = [line for line in instance.log.splitlines() if "warning" in line]
+    keys = ("repoRoot", "sharedSettings.maxTurns", "log.levle", "protolab.enabled")
+    assert [len([line for line in lines if f": {key}: " in line]) for key in keys] == [1, 1, 1, 1]
+    assert [line.count("warning") for line in lines] == [1, 1, 1, 1]
+    assert any(f"found no folder {instance.repo_root}/nowhere" in line for line in lines)
+
+
 # It is asked to leave
 
 
@@ -168,6 +191,25 @@ async def test_it_can_be_asked_to_leave_while_it_starts(tmp_path: Path) -> None:
         assert await code(process) == 0
         assert "draining: SIGTERM received" in instance.log
         assert "Traceback" not in instance.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_can_be_asked_to_leave_before_anything_was_started(number: signal.Signals, tmp_path: Path) -> None:
+    """While it still imports: the kernel keeps the signal for it."""
+    async with ended_after(configured(tmp_path)) as instance:
+        process = await launch(instance)
+
+        async def keeps_signals() -> bool:
+            status = await trio.Path(f"/proc/{process.pid}/status").read_text()
+            blocked = int(status.partition("SigBlk:\t")[2].partition("\n")[0], 16)
+            return bool(blocked & 1 << (number - 1))
+
+        await until(keeps_signals, 20)
+        process.send_signal(number)
+        assert await code(process) == 0
+        (line,) = instance.log.splitlines()
+        assert line.endswith(f" info daemon: {number.name} received before anything was started: nothing to drain")
+        assert not (instance.repo_root / "data").exists()
 
 
 @asynccontextmanager
@@ -253,6 +295,7 @@ async def test_what_it_knew_survives_a_kill(tmp_path: Path) -> None:
             return bool((await instance.get("/api/projects/beta"))["title"] == "By hand")
 
         await until(is_taken, 10)
+        await remembered(instance, "beta", "By hand")  # a poll that a signal cuts short leaves that to the next start
         assert await instance.stop() == 0
         after = await stored(instance)
         assert (after.store_id, after.seqs) == (before.store_id, {f"dev-01.{before.store_id}": 7})
@@ -260,13 +303,14 @@ async def test_what_it_knew_survives_a_kill(tmp_path: Path) -> None:
         assert "Traceback" not in instance.log
 
 
-async def remembered(instance: Instance, slug: str) -> None:
-    """Wait until the store knows what stands in a file, though nothing else happens."""
+async def remembered(instance: Instance, slug: str, text: str = "") -> None:
+    """Wait until the store knows what stands in a file, `text` among it, though nothing else happens."""
     database = f"file:{instance.repo_root}/data/meshd.db?mode=ro"
 
     async def is_remembered() -> bool:
         with closing(sqlite3.connect(database, uri=True)) as connection:
-            found = connection.execute("SELECT count(*) FROM seen WHERE slug = ?", (slug,)).fetchone()
+            query = "SELECT count(*) FROM seen WHERE slug = ? AND instr(document, ?)"
+            found = connection.execute(query, (slug, text)).fetchone()
         await trio.lowlevel.checkpoint()
         return bool(found[0])
 

@@ -258,6 +258,6 @@ async def test_a_read_only_data_dir_is_one_clear_line(tmp_path: Path) -> None:
         exit_code, said = await cannot_start(instance)
     assert exit_code == EX_IOERR
     assert len(said) == 1
-    assert f"{data_dir(instance)} cannot be used: " in said[0]
+    assert f"{data_dir(instance)} cannot be used as dataDir: " in said[0]
     assert "Read-only file system" in said[0]
     await instance.client.aclose()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.e2e.fleet import REAL_PROJECTS, Instance, fleet, until
+from tests.e2e.fleet import REAL_PROJECTS, Instance, fleet, primaries, until
 
 pytestmark = pytest.mark.skipif(not REAL_PROJECTS.is_dir(), reason="the real project documents are not here")
 
@@ -112,6 +112,24 @@ async def test_a_killed_instance_is_offline_after_the_ttl(tmp_path: Path) -> Non
 
             await until(is_told, 5)
             assert (await instance.sync())["peerCount"] == 2
+
+
+async def test_an_instance_that_slept_or_was_killed_is_back_by_itself(tmp_path: Path) -> None:
+    async with fleet(tmp_path, heartbeat_ms=500, ttl_ms=2000) as (primary, worker, other):
+
+        async def is_gone() -> bool:
+            return "dev-03" not in await primary.online()
+
+        async def is_back() -> bool:
+            return "dev-03" in await primary.online() & await worker.online()
+
+        other.pause()
+        await until(is_gone, 10)
+        other.resume()
+        await until(is_back, 10)
+        await other.restart()
+        await until(is_back, 10)
+        assert await primaries([primary, worker, other]) == ["dev-01"]
 
 
 async def test_project_path_is_the_local_root(tmp_path: Path) -> None:

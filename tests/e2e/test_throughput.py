@@ -60,11 +60,13 @@ async def write(client: RawClient, number: int) -> None:
 async def test_single_writes_and_their_replay(tmp_path: Path) -> None:
     async with fleet(tmp_path, size=2, is_proxied=True) as (primary, worker), AsyncExitStack() as stack:
         assert primary.proxy
+        assert worker.proxy
         for number in range(DOCUMENTS):
             await worker.client.put(f"/api/projects/project-{number}", json=document(number))
         await all_are_equal([primary, worker])
         idle_bytes = {one.name: one.resident_bytes() for one in (primary, worker)}
         primary.proxy.cut(worker.name)
+        worker.proxy.cut(primary.name)  # a primary without its majority dials, too
         clients = [await stack.enter_async_context(RawClient(worker.address)) for _ in range(CLIENTS)]
 
         began_s, spent_s = trio.current_time(), cpu_s(worker)
@@ -78,6 +80,7 @@ async def test_single_writes_and_their_replay(tmp_path: Path) -> None:
 
         spent = {one.name: cpu_s(one) for one in (primary, worker)}
         primary.proxy.heal(worker.name)
+        worker.proxy.heal(primary.name)
 
         async def is_replayed() -> bool:
             _, health = await clients[0].ask("GET", "/api/health/detailed")

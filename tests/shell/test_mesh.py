@@ -239,7 +239,7 @@ async def test_an_edit_by_hand_without_room_is_taken_once_there_is_some(
     await trio.sleep(60)
     assert (worker.document("site") or {})["title"] == "Site"
     assert "By hand" in (worker.workspace.text("site") or "")
-    assert caplog.text.count("the edit of project.json was not taken: the disk of dataDir has 0 MiB left") == 1
+    assert caplog.text.count("the edit was not taken, it waits in the file: the disk of dataDir has 0 MiB left") == 1
     worker.store.free_bytes = RESERVE_BYTES
     for instance in world.instances:
 

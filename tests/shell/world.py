@@ -112,7 +112,12 @@ class Instance:
                 instance_url=self.url,
             ),
             instance=InstanceKeys(name=self.name),
-            hivemind=Hivemind(enabled=True, peers=tuple(url(number) for number in range(1, self.world.size + 1))),
+            hivemind=Hivemind(
+                enabled=True,
+                peers=tuple(url(number) for number in range(1, self.world.size + 1)),
+                failover=self.world.failover,
+                failback=self.world.failback,
+            ),
             drain=Drain(),
             compaction=self.world.compaction,
         )
@@ -134,18 +139,22 @@ class Instance:
             workspace_poll_s=self.world.workspace_poll_s,
         )
         with trio.CancelScope() as self.scope:
-            async with trio.open_nursery() as nursery:
-                self.driver = await nursery.start(_live, self.configuration(), ports, self.drain)
-                task_status.started()
+            try:
+                async with trio.open_nursery() as nursery:
+                    self.driver = await nursery.start(_live, self.configuration(), ports, self.drain)
+                    task_status.started()
+            finally:
+                self.driver = None
 
     def clock(self) -> Now:
         """This host's clocks; `clock_shift_ms` is how wrong its wall clock is."""
         now = self.world.clock()
         return Now(now.mono_s, now.utc_ms + self.clock_shift_ms)
 
-    async def keep(self, slug: str, document: JsonObject) -> None:
+    async def keep(self, slug: str, document: JsonObject) -> str:
         await trio.lowlevel.checkpoint()
         self.kept.append((slug, document))
+        return f"/aside/{slug}"
 
     def crash(self) -> None:
         self.store.crash()
@@ -168,6 +177,23 @@ class Instance:
         assert self.driver is not None
         return {member.instance_id: member.status for member in self.driver.snapshot().members}
 
+    @property
+    def is_primary(self) -> bool:
+        return self.driver is not None and self.driver.snapshot().role is Role.PRIMARY
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is a primary with authority."""
+        return self.is_primary and self.driver is not None and self.driver.snapshot().leadership.authoritative
+
+    @property
+    def follows(self) -> str | None:
+        """Which primary it is linked to, itself when it leads."""
+        if self.driver is None:
+            return None
+        snapshot = self.driver.snapshot()
+        return snapshot.primary_id if snapshot.connected else None
+
     def told(self, kind: str) -> list[Emit]:
         return [event for event in self.events if event.type == kind]
 
@@ -180,10 +206,12 @@ async def _live(
 
 @define(eq=False)
 class World:
-    """Instances 1 (the primary) to `size` on one network; time is trio's."""
+    """Instances 1 (the primary of a cold start) to `size` on one network; time is trio's."""
 
     size: int
     compaction: Compaction = field(factory=Compaction)
+    failover: str = "auto"
+    failback: str = "auto"
     network: MemoryNetwork = field(factory=MemoryNetwork)
     workspace_poll_s: float = 5.0
     instances: list[Instance] = field(init=False)
@@ -205,6 +233,11 @@ class World:
         for other in self.instances:
             if other is not instance:
                 self.network.heal(instance.url, other.url)
+
+    async def is_led_by(self, leader: Instance) -> bool:
+        """Whether it decides, and everybody who is up follows it."""
+        await trio.lowlevel.checkpoint()
+        return leader.decides and all(one.follows == leader.name for one in self.instances if one.driver)
 
     async def all_see_all(self) -> bool:
         await trio.lowlevel.checkpoint()

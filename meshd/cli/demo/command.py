@@ -20,7 +20,7 @@ def demo(seconds: float | None, keep: bool, as_json: bool) -> None:
     Exit code 0 when everything happened that it promises (with Ctrl-C: everything up to then), else 1.
 
     With --json: one object per line and fact: {"version", "elapsed", "fact", "text", ...}; the last has the fact
-    "end" and {"ok", "kept", "missing", "failure"}.
+    "end" and {"ok", "kept", "missing", "untried", "failure"}; untried is what Ctrl-C came before.
     """
     import trio  # noqa: PLC0415  takes 100 ms
 

@@ -1,6 +1,8 @@
 """The three daemons of a demo: their folders, ports, configuration files and processes.
 
-Each runs in a session of its own, so that a Ctrl-C in the terminal reaches the demo alone, which drains them.
+Each runs in a session of its own, so that a Ctrl-C in the terminal reaches the demo alone, which drains them. Each has
+a standard input that the demo holds and never writes to: it ends with the demo, also with one that is killed, and the
+daemon drains. (The kernel's parent-death signal would come when the *thread* that started it ends.)
 """
 
 from __future__ import annotations
@@ -128,8 +130,8 @@ class Instance:
         """Start the daemon; returns its process id."""
         with self.log_file.open("ab") as log:
             self.process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "meshd", "run", "--config", str(self.configuration_file)],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "meshd", "run", "--until-eof", "--config", str(self.configuration_file)],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

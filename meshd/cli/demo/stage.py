@@ -1,7 +1,7 @@
 """Sets the stage for the story of a demo, and cleans up whatever happens.
 
 The first signal (Ctrl-C, SIGTERM, SIGHUP), a closed pipe, the end of the time, or a promise not kept ends the story;
-then all three drain. A second signal kills them. No daemon outlives the demo.
+then all three drain. A second signal kills them. No daemon outlives the demo: of one that is killed, they drain.
 """
 
 from __future__ import annotations
@@ -130,11 +130,16 @@ def _fail(story: Story, ending: Ending, reason: NotKept) -> None:
 
 
 def _end(story: Story, ending: Ending) -> int:
-    """Say how it went; returns the exit code."""
-    missing = [promise for promise in PROMISES if promise not in story.kept]
-    ok = not ending.failure and (ending.by_person or not missing)
-    text = f"kept {len(story.kept)} of {len(PROMISES)} promises"
-    if missing and not ok:
+    """Say how it went; returns the exit code. What somebody ended before it was tried is not held against it."""
+    kept = [promise for promise in PROMISES if promise in story.kept]
+    others = [promise for promise in PROMISES if promise not in kept]
+    is_cut_short = bool(others) and ending.by_person and not ending.failure
+    missing, untried = ([], others) if is_cut_short else (others, [])
+    text = f"kept {len(kept)} of {len(PROMISES)} promises"
+    if untried:
+        text = f"kept {len(kept)}, ended before it came to the other {len(untried)} promises"
+    elif missing:
         text = "\n".join([text + "; missing:", *(PROMISES[promise] for promise in missing)])
-    story.screen.say("end", text, ok=ok, kept=story.kept, missing=missing, failure=ending.failure or None)
+    ok = not ending.failure and not missing
+    story.screen.say("end", text, ok=ok, kept=kept, missing=missing, untried=untried, failure=ending.failure or None)
     return 0 if ok else EX_NOT_SO

@@ -229,18 +229,35 @@ class Story:
         for instance in running:
             if instance.is_running:
                 raise NotKept(f"{instance.name} has not drained within {DRAIN_WITHIN_S:.0f} s", instance)
-            is_too_young = instance.ending == "SIGTERM" and not self.watch.answers(instance)
-            if instance.ending != "exit code 0" and not is_too_young:
+            if self._how_it_left(instance) == "ended":
                 raise NotKept(f"{instance.name} did not drain well ({instance.ending})", instance)
-        if len(running) == len(self.mesh.instances):
-            self._keep("drained", "all three drained")
+        self._sum_up(running)
 
     async def _drain(self, instance: Instance) -> None:
         start_s = trio.current_time()
         code = await instance.drain()
         after_s = trio.current_time() - start_s
-        text = f"{instance.name} ended ({instance.ending}) after {after_s:.2f} s"
+        text = f"{instance.name} {self._how_it_left(instance)} ({instance.ending}) after {after_s:.2f} s"
         self.screen.say("drained", text, instance=instance.name, exit_code=code, after=round(after_s, 3))
+
+    def _how_it_left(self, instance: Instance) -> str:
+        """What became of one that was asked to leave; nobody listens to SIGTERM in its first tenth of a second."""
+        if self.watch.answers(instance):
+            return "drained" if instance.ending == "exit code 0" else "ended"
+        return "ended before it served" if instance.ending in ("exit code 0", "SIGTERM") else "ended"
+
+    def _sum_up(self, asked: list[Instance]) -> None:
+        """Say that all three drained, or how each ended."""
+        endings = [self._how_it_left(instance) for instance in asked]
+        if endings == ["drained"] * len(self.mesh.instances):
+            self._keep("drained", "all three drained")
+            return
+        told = dict(zip([instance.name for instance in asked], endings, strict=True))
+        for instance in self.mesh.instances:
+            told.setdefault(
+                instance.name, f"had ended already ({instance.ending})" if instance.process else "was not started"
+            )
+        self.screen.say("ended", ", ".join(f"{name} {ending}" for name, ending in told.items()))
 
     async def _send(self, method: str, instance: Instance, slug: str, body: dict[str, Any]) -> dict[str, Any]:
         """Write through one instance; returns its answer. Raises `NotKept` when it refused or ended."""

@@ -1,0 +1,48 @@
+"""What an instance has promised about who leads: its term, its vote, what it stored for others, and the history."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+MAX_TURNS = 1000  # years of a quiet mesh, days of a restless one
+
+
+@frozen
+class Ballot:
+    """On disk before it is used: `term` never goes back, `vote` is cast once in it.
+
+    `leader` is whom this instance follows, or last followed; None when that one said goodbye or nobody was ever
+    followed. It may still count on us, so that we vote for nobody else for a while.
+    """
+
+    term: int = 0
+    vote: str | None = None
+    leader: str | None = None
+
+
+@frozen
+class Proposal:
+    """A claim that a primary wants to grant, as voters keep it for its successor.
+
+    `id` names the proposal, `claim` the request of `holder`; `generation` is what the phase would be at.
+    """
+
+    term: int
+    id: str
+    slug: str
+    milestone: str
+    phase: str
+    claim: str
+    generation: int
+    holder: str
+
+
+@frozen
+class Turn:
+    """One row of the leadership history: from `utc_ms` on `leader` led in `term` (None: nobody), because of `cause`."""
+
+    id: int
+    utc_ms: int
+    term: int
+    leader: str | None
+    cause: str

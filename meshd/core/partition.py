@@ -1,0 +1,48 @@
+"""How an instance stands with its primary: in contact, or partitioned from it since when.
+
+Rules:
+
+- A partition lasts until a primary has taken us in: until its first presence, for a native one. Who refuses us after
+  we found it has not ended ours.
+"""
+
+from __future__ import annotations
+
+from attrs import define, frozen
+
+from meshd.model import Now
+
+
+@frozen
+class Partition:
+    """Since when (UTC, for display), and for how long (monotonic); `is_start`: since the instance began."""
+
+    since_ms: int
+    duration_ms: int
+    is_start: bool
+
+
+@define
+class Contact:
+    """`heard_seq`: of the last presence that a primary may count; `partition_since` is None while in contact."""
+
+    heard_seq: int | None = None
+    is_taken_in: bool = False
+    partition_since: Now | None = None
+    _had_primary: bool = False
+
+    def found(self) -> None:
+        """Another primary, or a new link to it: it has yet to take us in."""
+        self.heard_seq, self.is_taken_in = None, False
+
+    def lost(self, now: Now) -> None:
+        """No primary from here on, if there was one."""
+        self.partition_since = self.partition_since or now
+
+    def taken_in(self, now: Now) -> Partition | None:
+        """The primary that we follow counts on us, too: the partition that ends with it."""
+        is_start, self._had_primary, self.is_taken_in = not self._had_primary, True, True
+        since, self.partition_since = self.partition_since, None
+        if since is None:
+            return None
+        return Partition(since.utc_ms, round((now.mono_s - since.mono_s) * 1000), is_start)

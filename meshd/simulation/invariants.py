@@ -1,0 +1,282 @@
+"""What must be so whatever goes wrong (design, end of section 12), one small class each.
+
+A hook is called only where a class has its own: `stepped` after every step of a host, `saved` for each record that
+comes on disk, `sent` for each frame, `told` for each event that applications see, `acknowledged` for each edit whose
+reply was released, `ended` when everything is healed and has had its quiet time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import define, field
+
+from meshd.core import effects, messages
+from meshd.core.ballot import Ballot
+from meshd.core.documents import Document, merge
+from meshd.core.messages import Message
+from meshd.core.node import Node
+from meshd.core.snapshot import Snapshot
+from meshd.core.standing import Policy
+from meshd.model import Now, Role, Status
+from meshd.simulation.host import Host
+
+
+class Violation(Exception):  # noqa: N818  it is no error of ours: it is what a run looks for
+    """An invariant does not hold. `invariant` is its name."""
+
+    def __init__(self, invariant: str, text: str) -> None:
+        super().__init__(f"{invariant}: {text}")
+        self.invariant = invariant
+        self.text = text
+
+
+class Invariant:
+    """The hooks, all empty."""
+
+    name = ""
+
+    def stepped(self, host: Host, now: Now) -> None: ...
+    def saved(self, host: Host, record: effects.Record) -> None: ...
+    def sent(self, host: Host, message: Message) -> None: ...
+    def told(self, host: Host, event: effects.Emit) -> None: ...
+    def acknowledged(self, host: Host, written: Document) -> None: ...
+    def ended(self, snapshots: Sequence[tuple[Host, Snapshot]]) -> None: ...
+
+    def require(self, is_so: bool, text: str) -> None:
+        if not is_so:
+            raise Violation(self.name, text)
+
+
+def authority(node: Node, now: Now) -> int | None:
+    """The term in which a node may decide, None when it may not."""
+    return node._leadership.decides_in(now)
+
+
+@define(eq=False)
+class OneDecides(Invariant):
+    """At most one instance decides in a term; where voters elect, at most one decides at any moment.
+
+    Also among instances of which some were given other peers or times. Without voters nothing is promised to others.
+    """
+
+    name = "I1"
+    clock: Callable[[Host], Now]
+    _deciders: dict[tuple[bool, int], Host] = field(factory=dict)
+    _decides: dict[Host, int] = field(factory=dict)
+
+    def stepped(self, host: Host, now: Now) -> None:
+        assert host.node is not None
+        term = authority(host.node, now)
+        if term is None:
+            self._decides.pop(host, None)
+        elif self._decides.get(host) != term:
+            self._begins(host, term)
+
+    def _begins(self, host: Host, term: int) -> None:
+        assert host.node is not None
+        is_elected = host.node._leadership.policy is Policy.QUORUM
+        decider = self._deciders.setdefault((is_elected, term), host)
+        self.require(decider is host, f"{decider} and {host} decide in term {term}")
+        for other in self._decides if is_elected else ():
+            if other is not host and other.node is not None and other.node._leadership.policy is Policy.QUORUM:
+                theirs = authority(other.node, self.clock(other))
+                self.require(theirs is None, f"{host} decides in term {term} while {other} still does in {theirs}")
+        self._decides[host] = term
+
+
+@define(eq=False)
+class NothingLost(Invariant):
+    """An acknowledged change is in effect at the end, or was overwritten by a later one."""
+
+    name = "I4"
+    _written: list[tuple[str, Document]] = field(factory=list)
+    _ended: dict[str, Document] = field(factory=dict)
+
+    def acknowledged(self, host: Host, written: Document) -> None:
+        self._written.append((host.name, written))
+
+    def saved(self, host: Host, record: effects.Record) -> None:
+        if isinstance(record, effects.SaveDocument) and record.ended:
+            deleted = Document(record.slug, record.life, {}, record.ended)
+            self._ended[record.slug] = merge(self._ended.get(record.slug), deleted)
+
+    def ended(self, snapshots: Sequence[tuple[Host, Snapshot]]) -> None:
+        for host, snapshot in snapshots:
+            for writer, written in self._written:
+                here = snapshot.documents.get(written.slug) or self._ended.get(written.slug)
+                is_kept = here is not None and merge(here, written) is here
+                self.require(is_kept, f"{host} does not hold what {writer} acknowledged: {written}")
+
+
+@define(eq=False)
+class Converged(Invariant):
+    """When faults stop and traffic ends, everybody holds the same and follows one primary."""
+
+    name = "I5"
+
+    def ended(self, snapshots: Sequence[tuple[Host, Snapshot]]) -> None:
+        primaries = [host.name for host, snapshot in snapshots if snapshot.role is Role.PRIMARY]
+        self.require(len(primaries) == 1, f"primaries are {primaries}")
+        first_host, first = snapshots[0]
+        living = _living(first)
+        names = {host.name for host, _ in snapshots}
+        for host, snapshot in snapshots:
+            decides = snapshot.leadership.authoritative
+            self.require(decides or snapshot.role is Role.WORKER, f"{host} leads and may not decide")
+            self.require(snapshot.primary_id == primaries[0], f"{host} follows {snapshot.primary_id}")
+            self.require(snapshot.connected, f"{host} is not connected")
+            self.require(snapshot.term == first.term, f"{host} is in term {snapshot.term}, not {first.term}")
+            self.require(snapshot.root == first.root, f"the roots of {first_host} and {host} differ")
+            self.require(_living(snapshot) == living, f"the documents of {first_host} and {host} differ")
+            self.require(not snapshot.queued_changes, f"{host} still queues {snapshot.queued_changes} changes")
+            statuses = {member.instance_id: member.status for member in snapshot.members}
+            expected = dict.fromkeys(names - {host.name}, Status.ALIVE)
+            self.require(statuses == expected, f"{host} sees {statuses}")
+            is_kept = host.is_committing or dict(snapshot.documents) == host.disk.documents
+            self.require(is_kept, f"the disk of {host} holds something else")
+            self.require(
+                snapshot.settings.shared == first.settings.shared, f"the settings of {first_host} and {host} differ"
+            )
+            codes = [(alert.code, alert.subject) for alert in snapshot.alerts]
+            self.require(not codes, f"{host} still has alerts: {codes}")
+
+
+def _living(snapshot: Snapshot) -> dict[str, Document]:
+    return {slug: document for slug, document in snapshot.documents.items() if document.ended is None}
+
+
+@define(eq=False)
+class ToldOnce(Invariant):
+    """Events have dense ids; none is told twice, or out of order for its document."""
+
+    name = "I6"
+    _stored: dict[str, int] = field(factory=dict)
+    _told_ids: dict[str, int] = field(factory=dict)
+    _revisions: dict[str, set[tuple[object, object]]] = field(factory=dict)
+    _last: dict[tuple[str, object], str] = field(factory=dict)
+
+    def saved(self, host: Host, record: effects.Record) -> None:
+        if not isinstance(record, effects.SaveEvent):
+            return
+        event, before = record.event, self._stored.get(host.name, 0)
+        self.require(event.id == before + 1, f"{host} stores event {event.id} after {before}")
+        self._stored[host.name] = event.id
+        if event.type.startswith("project:"):
+            slug, revision = event.payload.get("projectSlug"), event.payload.get("revision")
+            seen = self._revisions.setdefault(host.name, set())
+            self.require((slug, revision) not in seen, f"{host} tells {event.type} of {slug} twice: {revision}")
+            seen.add((slug, revision))
+            was = self._last.get((host.name, slug), "project:deleted")
+            is_birth = event.type == "project:created"
+            self.require(is_birth == (was == "project:deleted"), f"{host} tells {event.type} of {slug} after {was}")
+            self._last[host.name, slug] = event.type
+
+    def told(self, host: Host, event: effects.Emit) -> None:
+        before = self._told_ids.get(host.name, 0)
+        self.require(before < event.id <= self._stored.get(host.name, 0), f"{host} tells event {event.id} too early")
+        self._told_ids[host.name] = event.id
+
+    def ended(self, snapshots: Sequence[tuple[Host, Snapshot]]) -> None:
+        for host, snapshot in snapshots:
+            for slug, document in _living(snapshot).items():
+                is_told = slug.startswith("@") or (slug, document.digest) in self._revisions.get(host.name, set())
+                self.require(is_told, f"{host} never told what became of {slug}")
+
+
+@define(eq=False)
+class TermsGoOn(Invariant):
+    """A term never goes back; a vote is cast once per term, and only after both are on disk."""
+
+    name = "I7"
+    _votes: dict[tuple[str, int], str] = field(factory=dict)
+
+    def saved(self, host: Host, record: effects.Record) -> None:
+        if isinstance(record, effects.SaveBallot):
+            before, after = host.disk.ballot, record.ballot
+            self.require(after.term >= before.term, f"{host} goes back from term {before.term} to {after.term}")
+            if after.vote is not None:
+                self._vote(host, after)
+
+    def _vote(self, host: Host, ballot: Ballot) -> None:
+        assert ballot.vote is not None
+        cast = self._votes.setdefault((host.name, ballot.term), ballot.vote)
+        self.require(cast == ballot.vote, f"{host} votes for {cast} and for {ballot.vote} in one term, {ballot.term}")
+
+    def sent(self, host: Host, message: Message) -> None:
+        term = getattr(message, "term", 0)
+        if not term:
+            return
+        ballot = host.disk.ballot
+        match message:
+            case messages.VoteRequest(pre=True) | messages.Vote(pre=True):
+                return
+            case messages.Vote(granted=True):
+                is_stored = ballot.term >= term and (ballot.term > term or ballot.vote is not None)
+                self.require(is_stored, f"{host} votes in term {term}, and its disk says {ballot}")
+        self.require(term <= ballot.term, f"{host} says term {term}, and its disk says {ballot.term}")
+
+
+@define(eq=False)
+class Bounded(Invariant):
+    """Every queue and table stays within its bound."""
+
+    name = "I9"
+    nodes: int = 9
+
+    def stepped(self, host: Host, now: Now) -> None:
+        node = host.node
+        assert node is not None
+        most = host.configuration.outbox.max_changes
+        if len(node._replication.outbox) > most:
+            raise Violation(self.name, f"the outbox of {host} holds more than {most} changes")
+        if len(node._membership.members) >= self.nodes:
+            raise Violation(self.name, f"{host} knows more members than there are: {list(node._membership.members)}")
+        if len(node._handshake.lines) > 8 * self.nodes:
+            raise Violation(self.name, f"{host} holds {len(node._handshake.lines)} links")
+        if len(node._upkeep.alerts.standing) > 8 * self.nodes:
+            raise Violation(self.name, f"{host} has {len(node._upkeep.alerts.standing)} alerts")
+
+
+@define(eq=False)
+class DrainedIsOffline(Invariant):
+    """Who drained is offline everywhere within a round trip (`simulation` asks when nothing is wrong)."""
+
+    name = "I10"
+
+    def drained(self, gone: Host, snapshots: Sequence[tuple[Host, Snapshot]]) -> None:
+        """`snapshots` are those of the others, a round trip after the goodbye."""
+        for host, snapshot in snapshots:
+            statuses = {member.instance_id: member.status for member in snapshot.members}
+            self.require(statuses.get(gone.name) is Status.LEFT, f"{host} sees {gone} as {statuses.get(gone.name)}")
+
+
+SECRET = "value-that-stays-here"
+
+
+@define(eq=False)
+class NothingPrivate(Invariant):
+    """No feature ever crosses a link, and no credential; what was set for one host alone neither."""
+
+    name = "I11"
+
+    def sent(self, host: Host, message: Message) -> None:
+        match message:
+            case messages.FeatureEvent(event_type=kind):
+                self.require(not kind.startswith("feature:"), f"{host} sends {kind}")
+            case messages.SettingsEvent(settings=settings):
+                self.require(SECRET not in repr(settings), f"{host} sends what belongs to one host: {settings}")
+
+
+def all_invariants(nodes: int, clock: Callable[[Host], Now]) -> list[Invariant]:
+    """A fresh set for one run with so many nodes; `clock` is what a host's clocks show."""
+    return [
+        OneDecides(clock),
+        Converged(),
+        NothingLost(),
+        ToldOnce(),
+        TermsGoOn(),
+        Bounded(nodes),
+        DrainedIsOffline(),
+        NothingPrivate(),
+    ]
