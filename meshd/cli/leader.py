@@ -96,7 +96,7 @@ def voter_rows(voters: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             shown(voter["url"]),
             shown(voter["status"] or "never met"),
             _heard(voter),
-            shown(voter["eligible"]),
+            shown(voter["eligible"]) if voter["agrees"] else "has no vote",
             shown(voter["inSync"]),
         )
         for voter in voters

@@ -104,6 +104,7 @@ async def test_all_of_it() -> None:
                 "inSync": True,
                 "contactAgeMs": 1250,
                 "isSelf": False,
+                "agrees": True,
             },
             {
                 "index": 1,
@@ -115,6 +116,7 @@ async def test_all_of_it() -> None:
                 "inSync": None,
                 "contactAgeMs": None,
                 "isSelf": True,
+                "agrees": True,
             },
             {
                 "index": 2,
@@ -126,6 +128,7 @@ async def test_all_of_it() -> None:
                 "inSync": None,
                 "contactAgeMs": None,
                 "isSelf": False,
+                "agrees": True,
             },
         ],
         "failover": {"possible": False, "winner": None, "missing": ["1 of 2 voters"]},

@@ -27,6 +27,7 @@ def voter(index: int, instance_id: str | None, **keys: Any) -> dict[str, Any]:
         "inSync": None,
         "contactAgeMs": None,
         "isSelf": False,
+        "agrees": True,
         **keys,
     }
 
