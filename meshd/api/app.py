@@ -15,6 +15,7 @@ from meshd.api.health import Health
 from meshd.api.hivemind import Hivemind
 from meshd.api.instance import Instance
 from meshd.api.leadership import Leadership
+from meshd.api.metrics import Metrics
 from meshd.api.problems import Problems
 from meshd.api.projects import Projects
 from meshd.api.settings import Settings
@@ -43,4 +44,5 @@ def create_app(instance: Instance) -> QuartTrio:
     Settings(instance).add_to(app)
     Alerts(instance).add_to(app)
     Compaction(instance).add_to(app)
+    Metrics(instance).add_to(app)
     return app
