@@ -24,7 +24,7 @@ Two dialects share the port. An instance speaks the **original** dialect until t
 | `conflicts` | hub to all; who settled one to the hub | writes that lost, `found`; ids that were looked at, `settled` |
 | `feature_event` | original peers (`project_event` is an alias) | a whole document: `project:created`, `project:updated`, `project:deleted`; or the list of categories: `categories:updated` |
 | `settings_event` | primary to all, on each change and on link up | all shared settings: `settings`, native also `revision`; a worker that holds a greater revision than its primary returns it with the same message |
-| `promote` | a new primary, to all | it leads from here on: `instanceId`, `url`, `priority`; native also `term`; obeyed when the term is newer than any seen |
+| `promote` | a new primary, to all | it leads from here on: `instanceId`, `url`, `priority`; native also `term`; followed when that is with more right than whoever is followed: a later term, or the same one and a better place |
 | `vote_request` | candidate to voters | would you (`pre`), or do you, vote for `candidate` in `term`: `priority`, `peersHash`, `transfer` (the primary that handed over) |
 | `vote` | voter to candidate | `term` (its own), `pre`, `granted`, `reason`, `proposals` (what it has stored, with a vote that is granted) |
 | `you_go` | candidate to a better-placed voter | lead instead of me, in a later term than `term` |
