@@ -345,12 +345,12 @@ class Node:
         yield from self._settings.welcome(self._handshake.lines[link], now)
 
     def _recovered(self, now: Now) -> Iterator[Effect]:
-        """The specification's words for the end of a partition; a start that finds its primary soon is none."""
+        """The specification's words for the end of a partition."""
         partition = yield from self._leadership.taken_in(now)
         if partition is None:
             return
         queued, duration_ms = len(self._replication.outbox), partition.duration_ms
-        if partition.is_start and not queued and duration_ms < self._configuration.hivemind.heartbeat_interval_ms:
+        if not queued and partition.is_brief(self._configuration.hivemind):
             return
         yield Note(Level.INFO, f"Partition recovered after {duration_ms}ms -- replaying {queued} queued changes")
         yield Note(Level.INFO, f"Partition cleared -- was disconnected since {utc_text(partition.since_ms)}")

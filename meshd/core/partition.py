@@ -4,12 +4,15 @@ Rules:
 
 - A partition lasts until a primary has taken us in: until its first presence, for a native one. Who refuses us after
   we found it has not ended ours.
+- What is over within a heartbeat is a hand-over or a new link and not worth a word, nor is a start that finds its
+  primary within the TTL; unless changes waited for it.
 """
 
 from __future__ import annotations
 
 from attrs import define, frozen
 
+from meshd.configuration import Hivemind
 from meshd.model import Now
 
 
@@ -20,6 +23,11 @@ class Partition:
     since_ms: int
     duration_ms: int
     is_start: bool
+
+    def is_brief(self, hivemind: Hivemind) -> bool:
+        """Nothing that a person needs to know of."""
+        expected_ms = hivemind.peer_ttl_ms if self.is_start else hivemind.heartbeat_interval_ms
+        return self.duration_ms < expected_ms
 
 
 @define

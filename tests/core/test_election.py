@@ -278,23 +278,35 @@ def test_how_long_a_partition_took_is_not_asked_of_the_wall_clock(wall_shift_ms:
     assert event.payload["partitionDurationMs"] == 90_000
 
 
-def test_a_start_that_finds_its_primary_is_no_partition() -> None:
-    node = worker()
-    effects = taken_in(node, 1, Now(101.0, EPOCH_MS + 1000))
-    assert not [effect for effect in effects if isinstance(effect, Emit) and effect.type.startswith("sync:partition")]
+def told_recovered(effects: list[Effect]) -> list[tuple[int, int]]:
+    """How long the partitions were that the effects tell of, and what was queued in them."""
+    payloads = (effect.payload for effect in effects if isinstance(effect, Emit) and "partition-rec" in effect.type)
+    return [(payload["partitionDurationMs"], payload["replayed"]) for payload in payloads]  # type: ignore[misc]  # numbers
 
 
-def test_a_short_partition_is_told_and_so_is_a_start_with_edits_that_wait() -> None:
+@pytest.mark.parametrize(("after_s", "told"), [(1.0, False), (29.9, False), (30.0, True), (90.0, True)])
+def test_a_partition_is_told_from_a_heartbeat_on(after_s: float, told: bool) -> None:
     node = worker()
     taken_in(node, 1)
     node.step(LinkDown(1, 1006), NOW)
-    short = taken_in(node, 2, Now(101.0, EPOCH_MS + 1000))
-    fresh = worker()
-    fresh.step(PutProject(1, "site", {"title": "T"}), NOW)
-    start = taken_in(fresh, 1, Now(101.0, EPOCH_MS + 1000))
-    for effects, replayed in ((short, 0), (start, 1)):
-        (told,) = [effect for effect in effects if isinstance(effect, Emit) and effect.type.startswith("sync:part")]
-        assert (told.payload["partitionDurationMs"], told.payload["replayed"]) == (1000, replayed)
+    back = Now(NOW.mono_s + after_s, EPOCH_MS + round(after_s * 1000))
+    assert told_recovered(taken_in(node, 2, back)) == ([(round(after_s * 1000), 0)] if told else [])
+
+
+@pytest.mark.parametrize(("after_s", "told"), [(1.0, False), (119.0, False), (120.0, True)])
+def test_a_start_without_a_primary_is_one_from_the_ttl_on(after_s: float, told: bool) -> None:
+    effects = taken_in(worker(), 1, Now(NOW.mono_s + after_s, EPOCH_MS + round(after_s * 1000)))
+    assert told_recovered(effects) == ([(round(after_s * 1000), 0)] if told else [])
+
+
+def test_a_partition_with_edits_that_waited_is_told_however_short() -> None:
+    for is_start in (True, False):
+        node = worker()
+        if not is_start:
+            taken_in(node, 1)
+            node.step(LinkDown(1, 1006), NOW)
+        node.step(PutProject(1, "site", {"title": "T"}), NOW)
+        assert told_recovered(taken_in(node, 2, Now(NOW.mono_s + 1.0, EPOCH_MS + 1000))) == [(1000, 1)]
 
 
 def test_an_original_that_was_dialled_is_the_primary() -> None:
