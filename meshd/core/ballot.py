@@ -24,17 +24,25 @@ class Ballot:
 class Proposal:
     """A claim that a primary wants to grant, as voters keep it for its successor.
 
-    `id` names the proposal, `claim` the request of `holder`; `generation` is what the phase would be at.
+    `claim` names it, and the request of `holder`; `generation` is what the phase would be at. The rest is what the
+    claim would say (`meshd.core.claim`).
     """
 
     term: int
-    id: str
     slug: str
     milestone: str
     phase: str
     claim: str
     generation: int
     holder: str
+    priority: int | None
+    claimed_ms: int
+    attempts: int = 0
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """The phase: project, milestone, name."""
+        return self.slug, self.milestone, self.phase
 
 
 @frozen

@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 from meshd.core.ballot import Ballot, Proposal, Turn
 from meshd.core.documents import Change, Conflict, Document, Register
+from meshd.core.feature import Feature
 from meshd.core.messages import Message
 from meshd.model import JsonObject, Stamp
 
@@ -188,6 +189,20 @@ class SaveLeadership:
     turn: Turn
 
 
+@frozen
+class SaveFeature:
+    """Keep a feature of this host, in place of what was kept of it."""
+
+    feature: Feature
+
+
+@frozen
+class DropFeature:
+    """Forget a feature that ended long ago."""
+
+    id: str
+
+
 Record: TypeAlias = (
     SaveDocument
     | SaveOutbox
@@ -205,6 +220,8 @@ Record: TypeAlias = (
     | SaveProposal
     | DropProposal
     | SaveLeadership
+    | SaveFeature
+    | DropFeature
 )
 
 
@@ -218,6 +235,37 @@ class WriteProject:
     """Bring the workspace file of a document up to date; an ended document's file goes."""
 
     document: Document
+
+
+@frozen
+class WriteFeature:
+    """Bring the workspace file of a feature up to date."""
+
+    feature: Feature
+
+
+@frozen
+class StartWork:
+    """Let the command work on a feature, whose lease ends at `until_s` of the monotonic clock: then it must be dead."""
+
+    feature: Feature
+    until_s: float
+
+
+@frozen
+class ExtendWork:
+    """The lease of a claim that is worked on was renewed."""
+
+    claim: str
+    until_s: float
+
+
+@frozen
+class StopWork:
+    """End the work on a claim; `WorkEnded` follows when it is over."""
+
+    claim: str
+    reason: str
 
 
 class Level(IntEnum):
@@ -250,7 +298,8 @@ class Accepted:
 @frozen
 class Rejected:
     """A command was refused. `code` is stable: `invalid`, `not-found`, `revision-mismatch`,
-    `outbox-full`, `disk-full`, `too-large`, `not-primary`, `unknown-setting`, `credential-refused`, `no-successor`.
+    `outbox-full`, `disk-full`, `too-large`, `not-primary`, `unknown-setting`, `credential-refused`, `no-successor`,
+    `not-claimable`, `not-holder`, `stale`.
 
     `path` names the part of the settings that was refused, "" for the whole.
     """
@@ -266,4 +315,19 @@ class Reply:
     outcome: Accepted | Rejected
 
 
-Effect: TypeAlias = Send | Broadcast | Dial | HangUp | Alarm | Persist | WriteProject | Emit | Note | Reply
+Effect: TypeAlias = (
+    Send
+    | Broadcast
+    | Dial
+    | HangUp
+    | Alarm
+    | Persist
+    | WriteProject
+    | WriteFeature
+    | StartWork
+    | ExtendWork
+    | StopWork
+    | Emit
+    | Note
+    | Reply
+)

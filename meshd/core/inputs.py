@@ -6,6 +6,7 @@ and never uses twice in one process.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TypeAlias
 
 from attrs import frozen
@@ -186,13 +187,112 @@ class StepDown:
     command: int
 
 
+@frozen
+class IntakeDue:
+    """The intake interval passed: look for work."""
+
+
+@frozen
+class WorkWanted:
+    """So many applications of this host wait for work."""
+
+    count: int
+
+
+class Outcome(StrEnum):
+    """What the holder of a claim, or a person, says of a phase."""
+
+    PROGRESS = "progress"
+    DONE = "done"
+    FAILED = "failed"
+    RELEASED = "released"
+    RETRY = "retry"
+
+
+@frozen
+class WorkEnded:
+    """The command that worked on `claim` is gone, whoever ended it: DONE, FAILED, or RELEASED when it was stopped."""
+
+    claim: str
+    outcome: Outcome
+    pr_url: str | None = None
+    error: str | None = None
+
+
+@frozen
+class ClaimPhase:
+    """An application or a person wants this phase on this host. The reply's revision is the name of the claim that
+    is asked for; how it ended stands in the snapshot (`WorkView.decisions`)."""
+
+    command: int
+    slug: str
+    milestone: str
+    phase: str
+
+
+@frozen
+class SettlePhase:
+    """Say what became of a phase. `generation` must be the one that this host holds, when it is given.
+
+    `is_forced`: a person overrules a holder elsewhere, who may still be at work. `note` is free text.
+    """
+
+    command: int
+    slug: str
+    milestone: str
+    phase: str
+    outcome: Outcome
+    generation: int | None = None
+    pr_url: str | None = None
+    error: str | None = None
+    note: str | None = None
+    is_forced: bool = False
+
+
+@frozen
+class TakeWork:
+    """An application takes this host's next feature that nobody works on; the reply's revision is its id, or ""."""
+
+    command: int
+
+
+@frozen
+class PatchFeature:
+    """Apply an RFC 7396 merge patch to what `feature.json` shows beside its claim."""
+
+    command: int
+    id: str
+    patch: Json
+
+
+@frozen
+class SetCapacity:
+    """An application that runs its own agents says how many it can and does run; None: nobody says."""
+
+    command: int
+    max_agents: int | None
+    running_agents: int = 0
+    backlog_count: int = 0
+
+
+@frozen
+class SetDraining:
+    """Claim nothing new, or do again. `release`: give back what is held, too."""
+
+    command: int
+    is_draining: bool
+    release: bool = False
+
+
+WorkCommand: TypeAlias = ClaimPhase | SettlePhase | TakeWork | PatchFeature | SetCapacity | SetDraining
+
 SettingsCommand: TypeAlias = PutSettings | PatchSettings
 
 LeadershipCommand: TypeAlias = PromoteInstance | StepDown
 
 Command: TypeAlias = PutProject | PatchProject | DeleteProject | TakeConflict
 
-Request: TypeAlias = Command | SettingsCommand | LeadershipCommand | AcknowledgeCompaction
+Request: TypeAlias = Command | SettingsCommand | LeadershipCommand | WorkCommand | AcknowledgeCompaction
 """What somebody on this host asks for and waits for the reply to."""
 
 Input: TypeAlias = (
@@ -218,4 +318,8 @@ Input: TypeAlias = (
     | AlarmDue
     | PromoteInstance
     | StepDown
+    | IntakeDue
+    | WorkWanted
+    | WorkEnded
+    | WorkCommand
 )

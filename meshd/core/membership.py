@@ -111,6 +111,8 @@ class Member:
     capacity: Capacity | None = None
     last_heartbeat_ms: int | None = None
     latency_ms: float | None = None
+    intake: bool | None = None
+    holding: int | None = None
 
 
 @define
@@ -148,7 +150,8 @@ class Membership:
             member = self._new(row.instance_id, now, Status.LEFT if row.status.is_online else row.status)
         contact_s = max(member.contact_s, now.mono_s - row.age / 1000)
         known = _given(
-            row, "boot", "name", "tags", "url", "priority", "version", "capacity", "leader_eligible", "peers_hash"
+            *(row, "boot", "name", "tags", "url", "priority", "version", "capacity"),
+            *("leader_eligible", "peers_hash", "intake", "holding"),
         )
         if row.role is not None:
             known["focus"] = row.role
@@ -214,6 +217,8 @@ class Membership:
             known["peers_hash"] = message.peers_hash
         else:
             known["last_heartbeat_ms"] = message.timestamp
+            known["intake"] = message.intake
+            known["holding"] = None if message.holding is None else len(message.holding)
         self._set(member, contact_s=now.mono_s, last_seen_ms=now.utc_ms, **known)
         yield from self._apply(message.instance_id, cause)
 

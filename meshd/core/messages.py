@@ -51,7 +51,9 @@ class Heartbeat:
     """I am here, with this capacity. Native: also my status, term and the root digest of my documents.
 
     `leads`: the term I was elected for, 0 before any election, absent from a worker. `authoritative`: whether I may
-    decide. `heard`: the `seq` of the last presence that I had from the primary that I follow.
+    decide. `heard`: the `seq` of the last presence that I had from the primary that I follow. `holding`: the claims
+    that I hold or have asked for, to be renewed; `beat` numbers the heartbeat, so that the answer can name it. `intake`:
+    whether I claim new work.
     """
 
     instance_id: str
@@ -69,6 +71,9 @@ class Heartbeat:
     leads: int | None = None
     authoritative: bool | None = None
     heard: int | None = None
+    beat: int | None = None
+    holding: tuple[str, ...] | None = None
+    intake: bool | None = None
 
 
 @frozen
@@ -104,6 +109,8 @@ class PresenceRow:
     root: str | None = None
     leader_eligible: bool | None = None
     peers_hash: str | None = None
+    intake: bool | None = None
+    holding: int | None = None
 
 
 @frozen
@@ -248,6 +255,66 @@ class Nominate:
 
 
 @frozen
+class ClaimRequest:
+    """To the primary: may I have this phase, which I saw at `generation`? `claim` names the request, however often it
+    is sent. `overflow`: I have found no work of my focus for a while."""
+
+    claim: str
+    slug: str
+    milestone: str
+    phase: str
+    generation: int
+    overflow: bool = False
+
+
+@frozen
+class Decision:
+    """The primary's answer: `reason` is `granted`, or why not (`meshd.core.claims` has the list)."""
+
+    claim: str
+    granted: bool
+    reason: str
+    generation: int = 0
+    claimed_by: str | None = None
+
+
+@frozen
+class Propose:
+    """The primary of `term` wants to grant this: keep it for whoever leads next."""
+
+    term: int
+    proposal: Proposal
+
+
+@frozen
+class ProposalStored:
+    """A voter's answer: the proposal of this `claim` in `term` is on its disk, or why not."""
+
+    term: int
+    claim: str
+    accepted: bool
+    reason: str = ""
+
+
+@frozen
+class Leases:
+    """The primary's answer to heartbeat `beat`: these claims are valid from the moment it was sent; these are lost."""
+
+    term: int
+    beat: int
+    valid: tuple[str, ...]
+    lost: dict[str, str] = field(factory=dict)
+
+
+@frozen
+class Compared:
+    """End of an exchange: I have sent all that you lacked. `proposals`: what I have stored of claims in doubt."""
+
+    term: int
+    proposals: tuple[Proposal, ...] = ()
+
+
+@frozen
 class Refuse:
     """The last frame before a close with `code`, so that the other side can log why."""
 
@@ -287,6 +354,12 @@ Message: TypeAlias = (
     | YouGo
     | HandOver
     | Nominate
+    | ClaimRequest
+    | Decision
+    | Propose
+    | ProposalStored
+    | Leases
+    | Compared
     | Refuse
     | Ignored
     | Malformed
@@ -310,6 +383,12 @@ TYPES: dict[str, type[Message]] = {
     "you_go": YouGo,
     "hand_over": HandOver,
     "nominate": Nominate,
+    "claim": ClaimRequest,
+    "decision": Decision,
+    "propose": Propose,
+    "stored": ProposalStored,
+    "leases": Leases,
+    "compared": Compared,
     "refuse": Refuse,
 }
 """The `type` of each message that is sent; `project_event` is understood as an alias of `feature_event`."""

@@ -20,7 +20,7 @@ from meshd.core.membership import Member, Membership
 from meshd.core.messages import UtcMs
 from meshd.core.replication import Replication
 from meshd.core.settings import Settings
-from meshd.core.snapshot import MemberView, Snapshot
+from meshd.core.snapshot import MemberView, Snapshot, WorkView
 from meshd.core.upkeep import Upkeep
 from meshd.model import Capacity, Now, Status
 
@@ -153,6 +153,7 @@ class Portrait:
             alerts=tuple(self.upkeep.alerts.standing.values()),
             leadership=Explanation(leadership, self.membership, self.upkeep.convergence).view(now),
             compaction=self.upkeep.compaction.view(),
+            work=WorkView(False, "", 0, 0, 0, "worker", (), {}, (), {}),
             dropped=dropped,
         )
 
@@ -178,6 +179,8 @@ def _row(member: Member, root: str | None, now: Now, *, whole: bool) -> messages
         root=root,
         leader_eligible=member.leader_eligible,
         peers_hash=member.peers_hash,
+        intake=member.intake,
+        holding=member.holding,
     )
 
 
@@ -203,4 +206,6 @@ def _view(member: Member, convergence: Convergence, now: Now, *, linked: bool) -
         out_of_sync_since_ms=convergence.differs_since_ms(member.instance_id),
         last_change_ms=last_change.utc_ms if last_change else None,
         last_change_age_s=now.mono_s - last_change.mono_s if last_change else None,
+        intake=member.intake,
+        holding=member.holding,
     )

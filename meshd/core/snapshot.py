@@ -10,6 +10,7 @@ from meshd.core.alerts import Alert
 from meshd.core.ballot import Turn
 from meshd.core.compaction import CompactionView
 from meshd.core.documents import Conflict, Document
+from meshd.core.feature import Feature
 from meshd.core.settings import Scopes
 from meshd.model import Capacity, Dialect, Role, Status
 
@@ -20,6 +21,7 @@ class MemberView:
 
     `in_sync`: whether its documents are equal to ours, by their root digests; None for who does not say, such as an
     original peer. `out_of_sync_since_ms` and `last_change_ms` (when a change last came from it) are UTC.
+    `intake`: whether it claims new work; `holding`: how many claims it holds or asks for.
     """
 
     instance_id: str
@@ -41,6 +43,8 @@ class MemberView:
     out_of_sync_since_ms: int | None = None
     last_change_ms: int | None = None
     last_change_age_s: float | None = None
+    intake: bool | None = None
+    holding: int | None = None
 
 
 @frozen
@@ -96,6 +100,64 @@ class LeadershipView:
 
 
 @frozen
+class HeldView:
+    """A claim that this host holds or has asked for.
+
+    `state`: `asked`, `waiting` (for an agent), `working`, `suspended` (until a primary has confirmed it) or `stopping`.
+    `lease_left_s`: until this host gives it up by itself; None while nothing is known of it.
+    """
+
+    place: tuple[str, str, str]
+    claim: str
+    generation: int
+    state: str
+    lease_left_s: float | None
+
+
+@frozen
+class DecisionView:
+    """How a request for a phase ended on this host, or that it was asked for (`reason` "asked"); UTC."""
+
+    place: tuple[str, str, str]
+    claim: str
+    granted: bool
+    reason: str
+    claimed_by: str | None
+    utc_ms: int
+
+
+@frozen
+class HolderView:
+    """On a primary that decides: how long until the claims of a holder may be taken back, if it stays silent."""
+
+    instance_id: str
+    heard_age_s: float
+    reclaim_in_s: float
+
+
+@frozen
+class WorkView:
+    """What this host does about work.
+
+    `is_on`: whether it claims new work; `why_off` says why not, "" when it does. `max_agents` is how much it takes at
+    a time, `free` how much more it would take now. `decides`: "" on a primary that decides about claims, else why this
+    instance does not (`worker`, `settling`, `no-quorum`, `draining`). `decisions` are the latest, by claim. `passed_over`:
+    ticks without work of its own focus. `features` are all that are kept, by id.
+    """
+
+    is_on: bool
+    why_off: str
+    max_agents: int
+    free: int
+    passed_over: int
+    decides: str
+    held: tuple[HeldView, ...]
+    decisions: Mapping[str, DecisionView]
+    holders: tuple[HolderView, ...]
+    features: Mapping[str, Feature]
+
+
+@frozen
 class Snapshot:
     """One instance at one moment.
 
@@ -128,4 +190,5 @@ class Snapshot:
     alerts: tuple[Alert, ...]
     leadership: LeadershipView
     compaction: CompactionView
+    work: WorkView
     dropped: Mapping[str, int]

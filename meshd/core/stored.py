@@ -7,6 +7,7 @@ from attrs import field, frozen
 from meshd.core.ballot import Ballot, Proposal, Turn
 from meshd.core.documents import Change, Conflict, Document
 from meshd.core.effects import Emit
+from meshd.core.feature import Feature
 from meshd.model import JsonObject
 
 
@@ -18,7 +19,8 @@ class Stored:
     `seq`. `seqs` is the last sequence number taken from each origin. `seen` is the content of each workspace file
     when it and its document last agreed: the base against which an edit by hand is compared. `conflicts` are in the
     order in which they were found. `settings` holds revision and values by scope (`shared`, `local`). `events` are the
-    latest, in the order of their ids. `turns` are the latest of the leadership history, in the order of their ids.
+    latest, in the order of their ids. `turns` are the latest of the leadership history, in the order of their ids. `features`
+    are in the order in which they were claimed.
     """
 
     store_id: str
@@ -32,3 +34,4 @@ class Stored:
     ballot: Ballot = field(factory=Ballot)
     proposals: tuple[Proposal, ...] = ()
     turns: tuple[Turn, ...] = ()
+    features: tuple[Feature, ...] = ()

@@ -24,7 +24,7 @@ class Proposals:
 
     @classmethod
     def restored(cls, proposals: Iterable[Proposal]) -> Proposals:
-        return cls({_phase(proposal): proposal for proposal in proposals})
+        return cls({proposal.place: proposal for proposal in proposals})
 
     def told(self) -> tuple[Proposal, ...]:
         """As a vote carries them."""
@@ -33,13 +33,9 @@ class Proposals:
     def take_over(self, told: Iterable[Proposal], term: int) -> Iterator[Effect]:
         """We were elected in `term` by voters who told us these."""
         for proposal in told:
-            known = self.stored.get(_phase(proposal))
+            known = self.stored.get(proposal.place)
             if known is None or proposal.term > known.term:
-                self.stored[_phase(proposal)] = proposal
+                self.stored[proposal.place] = proposal
         for phase, proposal in self.stored.items():
             self.stored[phase] = evolve(proposal, term=term)
             yield Persist(SaveProposal(self.stored[phase]))
-
-
-def _phase(proposal: Proposal) -> tuple[str, str, str]:
-    return proposal.slug, proposal.milestone, proposal.phase
