@@ -24,11 +24,11 @@ from meshd.configuration import Configuration
 from meshd.core import effects, inputs
 from meshd.core.documents import Document
 from meshd.core.effects import Effect
+from meshd.core.kept import Kept
 from meshd.core.membership import ttl_check_interval_s
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.model import Capacity, Now
-from meshd.simulation.disk import Disk
 from meshd.simulation.host import Host
 from meshd.simulation.invariants import Invariant, Violation, all_invariants
 from meshd.simulation.network import Network
@@ -69,7 +69,7 @@ class World:
     _acknowledged: list[Callable[[Host, Document], None]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.hosts = [Host(each, Disk(f"store-{number}")) for number, each in enumerate(self.configurations)]
+        self.hosts = [Host(each, Kept(f"store-{number}")) for number, each in enumerate(self.configurations)]
         self.by_url = {host.url: host for host in self.hosts}
         latencies_s: dict[tuple[int, int], float] = {}
         for index, host in enumerate(self.hosts):
@@ -256,7 +256,8 @@ class World:
         for check in self._saved:
             for record in host.records:
                 check(host, record)
-        host.disk.commit(host.records)
+        for record in host.records:
+            host.disk.apply(record)
         host.records = []
 
     def _perform(self, host: Host, batch: Iterable[list[Effect]]) -> None:
