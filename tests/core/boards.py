@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve
 
 from meshd.core.board import Board
@@ -32,7 +34,7 @@ def document(content: JsonObject, slug: str = "site", life: Stamp = LIFE) -> Doc
     return fragment(Change("dev-01.s1", 1, life, slug, life, Kind.CREATED, flatten(content)))
 
 
-def claimed(state: Document, milestone: str, name: str, claim: Claim | None = None, **fields: object) -> Document:
+def claimed(state: Document, milestone: str, name: str, claim: Claim | None = None, **fields: Any) -> Document:
     """The document after a claim was written: `CLAIM` with these fields."""
     path = f"{element_path(milestone, name)}/@claim"
     stamp = Stamp(max(register.stamp.utc_ms for register in state.registers.values()) + 1, 0, "dev-02")

@@ -177,6 +177,14 @@ def test_a_walk_over_it_survives_updates() -> None:
     assert [(found.name, found.generation) for found in walk] == [("c", 1)]
 
 
+def test_a_project_that_becomes_urgent_overtakes() -> None:
+    one, other = (document(project(milestone("m1", phase("a"))), slug=slug) for slug in ("a", "b"))
+    made = board(one, other)
+    assert names(made) == ["a/m1/a", "b/m1/a"]
+    made.update(written(other, {"priority": "urgent"}), "b", ["priority"])
+    assert names(made) == ["b/m1/a", "a/m1/a"]
+
+
 # Following changes
 
 
@@ -227,12 +235,14 @@ _said: st.SearchStrategy[Json] = st.one_of(
 )
 _registers = st.one_of(st.builds(Register, stamps, _said), st.builds(lambda stamp: Register(stamp, gone=True), stamps))
 _states = st.dictionaries(_paths, _registers, max_size=8)
-_rest = {"milestones", "milestones/m1", "milestones/m~02", "milestones/m1/phases", "milestones/m~02/phases"}
+_lists = ("milestones", "milestones/m1/phases", "milestones/m~02/phases")
+_elements = ("milestones/m1", "milestones/m~02", "milestones/m1/phases/p", "milestones/m1/phases/q~1r")
+_begun = {path: Register(LIFE, []) for path in _lists} | {path: Register(LIFE, 0) for path in _elements}
 
 
 @given(st.lists(_states, max_size=6))
 def test_following_any_changes_is_reading_anew(changes: list[dict[str, Register]]) -> None:
-    state = Document("site", LIFE, {path: Register(LIFE, []) for path in _rest} | {"status": Register(LIFE, "active")})
+    state = Document("site", LIFE, _begun | {"status": Register(LIFE, "active")})
     made = board(state)
     for change in changes:
         after = merge(state, Document("site", LIFE, change))
