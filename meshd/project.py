@@ -61,6 +61,17 @@ def is_reserved(slug: str) -> bool:
     return slug.startswith(RESERVED)
 
 
+def element_path(milestone: str, phase: str | None = None) -> str:
+    """The path of a milestone, or of a phase of it; those of its fields begin with that and a slash."""
+    path = f"milestones/{_escape(milestone)}"
+    return path if phase is None else f"{path}/phases/{_escape(phase)}"
+
+
+def name_in(part: str) -> str:
+    """The name that one part of a path stands for."""
+    return _unescape(part)
+
+
 def check_slug(slug: object, what: str) -> str:
     """Like `check_name`, for the slug that somebody gives a project: refuses reserved ones too."""
     name = check_name(slug, what)

@@ -108,7 +108,7 @@ def register_value(claim: Claim) -> JsonObject:
 
 def claim_of(value: Json) -> Claim | None:
     """What a register says; None for what is no claim, which a broken peer may send."""
-    if not isinstance(value, dict) or value.get("status") not in _RANKS:
+    if not isinstance(value, dict) or not isinstance(value.get("status"), str) or value["status"] not in _RANKS:
         return None
     claim_id, holder, generation = (value.get(key) for key in ("claim", "holder", "generation"))
     if not isinstance(claim_id, str) or not isinstance(holder, str) or generation is None:
