@@ -112,8 +112,19 @@ class Claims:
             yield Answer(claimant.instance_id, Decision(request.claim, False, reason, generation, holder))
             return
         attempts = phase.claim.attempts if phase.claim else 0
-        what = (request.claim, phase.generation + 1, claimant.instance_id, priority, now.utc_ms, attempts)
-        yield from self._propose(Pending(Proposal(self.leadership.leads or 0, *place, *what)), now)
+        proposal = Proposal(
+            term=self.leadership.leads or 0,
+            slug=request.slug,
+            milestone=request.milestone,
+            phase=request.phase,
+            claim=request.claim,
+            generation=phase.generation + 1,
+            holder=claimant.instance_id,
+            priority=priority,
+            claimed_ms=now.utc_ms,
+            attempts=attempts,
+        )
+        yield from self._propose(Pending(proposal), now)
 
     def _refusal(
         self, request: ClaimRequest, phase: Phase | None, claimant: Claimant, now: Now

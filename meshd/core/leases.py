@@ -70,7 +70,7 @@ class Leases:
         if heartbeat.holding:
             waiting = {pending.proposal.claim for pending in self.claims.pending.values()}
             valid = tuple(name for name in heartbeat.holding if name in live)
-            lost = {name: self._why(name) for name in heartbeat.holding if name not in live and name not in waiting}
+            lost = {name: UNKNOWN for name in heartbeat.holding if name not in live and name not in waiting}
             term = self.claims.leadership.leads or 0
             yield Send(line.link, messages.Leases(term, heartbeat.beat, valid, lost))
         heard_seq = -1 if heartbeat.heard is None else heartbeat.heard
@@ -103,9 +103,6 @@ class Leases:
         member = self.membership.members.get(holder)
         return member is None or member.status in GONE
 
-    def _why(self, claim: str) -> str:
-        return UNKNOWN
-
     def _orphans(self, live: dict[str, Place], known: Collection[str], now: Now) -> Iterator[Effect]:
         for name, place in list(live.items()):
             if name not in known:
@@ -116,8 +113,8 @@ class Leases:
         assert claim is not None, "a live claim stands at its phase"
         self.granted_seq.pop(claim.id, None)
         yield from self.ledger.write(place, evolve(claim, status=ClaimStatus.RELEASED, note=why), now)
-        fields = {"claim": claim.id, "generation": claim.generation, "holder": claim.holder}
-        yield Note(Level.WARNING, f"{'/'.join(place)} is taken back from {claim.holder}: {why}", fields)
+        text = f"{'/'.join(place)} is taken back from {claim.holder}: {why}"
+        yield Note(Level.WARNING, text, {"claim": claim.id, "generation": claim.generation})
         slug, milestone, phase = place
         told = {"projectSlug": slug, "milestoneSlug": milestone, "phaseSlug": phase, "reason": why}
         yield Emit("claim:reclaimed", {**told, "holder": claim.holder, "generation": claim.generation})

@@ -281,8 +281,8 @@ class Work:
             for place, stands, lost in turned:
                 if stands:
                     yield from self.claims.proposals.granted(place, stands.generation)
-                    if request := self.intake.stands(place, stands, now):
-                        yield from self.holding.granted(place, stands, request.sent_s, now)
+                    if granted := self.intake.stands(place, stands, now):
+                        yield from self.holding.granted(place, stands, granted.sent_s, now)
                 yield from self.holding.turned(place, stands, now)
                 if stands and lost and self.replication.is_hub:
                     yield from self.audit.met(place, stands, lost, now)
@@ -383,8 +383,12 @@ class Work:
         elif command.outcome is Outcome.RELEASED:
             yield from self.holding.release(held, command.note or "it was given back", now)
         else:
-            ended = {"pr_url": command.pr_url, "error": command.error, "note": command.note}
-            yield from self.holding.settle(held, SETTLED[command.outcome], now, **ended)
+            yield from self.holding.settle(
+                *(held, SETTLED[command.outcome], now),
+                pr_url=command.pr_url,
+                error=command.error,
+                note=command.note,
+            )
         return None
 
     def _settle_free(
@@ -400,8 +404,8 @@ class Work:
             return Rejected("not-claimable", "it was never claimed")
         status = SETTLED.get(command.outcome, ClaimStatus.RELEASED)
         written = self.intake.by_hand(claim, status, now)
-        ended = {"pr_url": command.pr_url, "error": command.error, "note": command.note}
-        yield from self.ledger.write(place, evolve(written, **ended), now)
+        written = evolve(written, pr_url=command.pr_url, error=command.error, note=command.note)
+        yield from self.ledger.write(place, written, now)
         return None
 
     def view(self, now: Now) -> WorkView:
