@@ -121,7 +121,7 @@ class Intake:
             return
         claimant = self.claimant(overflow=overflow)
         asked = {request.place for request in self.requests.values()}
-        for phase in self.ledger.board.in_order():
+        for phase in self.ledger.board.claimable_order():
             if phase.place in asked or now.mono_s < self._paused_until_s.get(phase.place, -inf):
                 continue
             if not claimability.objection(phase, self.ledger.board, claimant, now_utc_ms=now.utc_ms):

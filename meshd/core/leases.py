@@ -20,7 +20,7 @@ from math import inf
 from attrs import define, evolve, field
 
 from meshd.core import messages
-from meshd.core.claim import Claim, ClaimStatus
+from meshd.core.claim import ClaimStatus
 from meshd.core.claims import Claims
 from meshd.core.effects import Effect, Emit, Level, Note, Send
 from meshd.core.handshake import Line
@@ -55,8 +55,9 @@ class Leases:
         """A holder is told something that it may count on."""
         self.heard_s[instance_id] = now.mono_s
 
-    def granted(self, claim: Claim) -> None:
-        self.granted_seq[claim.id] = self.claims.leadership.authority.last_seq
+    def granted(self, claim: str) -> None:
+        """Its holder is told so."""
+        self.granted_seq[claim] = self.claims.leadership.authority.last_seq
 
     def renew(self, line: Line, heartbeat: Heartbeat, now: Now) -> Iterator[Effect]:
         """A heartbeat: answer it, and take back what its sender does not know of."""
@@ -66,7 +67,7 @@ class Leases:
         if self.claims.objection(now):
             return
         self.heard(holder, now)
-        live = self.ledger.board.live_of(holder)
+        live = self.ledger.live_of(holder)
         if heartbeat.holding:
             waiting = {pending.proposal.claim for pending in self.claims.pending.values()}
             valid = tuple(name for name in heartbeat.holding if name in live)
@@ -81,7 +82,8 @@ class Leases:
         """Due with the TTL check: take back what is held by who is gone. `own` are the claims we hold or ask for."""
         if self.claims.objection(now):
             return
-        for holder, live in self.ledger.board.live_by_holder():
+        for holder in self.ledger.holders():
+            live = self.ledger.live_of(holder)
             if holder == self.claims.leadership.voter.own_id:
                 yield from self._orphans(live, own, now)
             elif self._is_gone(holder) and now.mono_s - self._heard_s(holder) >= self.patience_s:
@@ -92,7 +94,7 @@ class Leases:
         """Of each holder but ourselves, how long it is left."""
         if self.claims.objection(now):
             return ()
-        ages = {holder: now.mono_s - self._heard_s(holder) for holder, _ in self.ledger.board.live_by_holder()}
+        ages = {holder: now.mono_s - self._heard_s(holder) for holder in self.ledger.holders()}
         ages.pop(self.claims.leadership.voter.own_id, None)
         return tuple(HolderView(holder, age_s, self.patience_s - age_s) for holder, age_s in ages.items())
 

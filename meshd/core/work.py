@@ -89,7 +89,7 @@ class Work:
         settings: Settings,
         stored: Stored,
     ) -> Work:
-        ledger = Ledger(replication, handshake)
+        ledger = Ledger.restored(replication, handshake)
         claims = Claims(leadership, ledger)
         intake = configuration.work_intake
         leases = Leases(claims, ledger, membership, (intake.claim_timeout_ms + intake.lock_delay_ms) / 1000)
@@ -256,14 +256,10 @@ class Work:
             elif effect.holder == own_id:
                 yield from self._decided(effect.decision, now)
             else:
-                if effect.decision.granted and (claim := self._claim_named(effect)):
-                    self.leases.granted(claim)
+                if effect.decision.granted:
+                    self.leases.granted(effect.decision.claim)
                 for line in self.handshake.of(effect.holder)[-1:]:
                     yield Send(line.link, effect.decision)
-
-    def _claim_named(self, answer: Answer) -> Claim | None:
-        place = self.ledger.board.live_of(answer.holder).get(answer.decision.claim)
-        return self.ledger.claim(place) if place else None
 
     def _decided(self, decision: Decision, now: Now) -> Iterator[Effect]:
         request = self.intake.decided(decision, now)
@@ -279,6 +275,7 @@ class Work:
         """Tell everybody what has changed in the documents; then look for work."""
         while turned := self.replication.take_turned():
             for place, stands, lost in turned:
+                self.ledger.turned(place, stands)
                 if stands:
                     yield from self.claims.proposals.granted(place, stands.generation)
                     if granted := self.intake.stands(place, stands, now):
