@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 
 from attrs import define, field
 
+from meshd import project
 from meshd.core import documents
 from meshd.core.documents import Change, Conflict, Document, Kind
 from meshd.core.effects import DropConflict, Effect, Emit, Persist, SaveConflict
@@ -132,7 +133,7 @@ def bases(current: Document, base: Flat | None, paths: Iterable[str]) -> dict[st
     """What a writer saw of the registers it overwrites, by path; `base` is what it saw, None when all of `current`."""
     saw: dict[str, Stamp] = {}
     for path in paths:
-        there = current.registers.get(path)
+        there = None if project.is_claim(path) else current.registers.get(path)
         if there and (base is None or _saw(base, path, there.value, gone=there.gone)):
             saw[path] = there.stamp
     return saw
