@@ -94,7 +94,7 @@ def register_value(claim: Claim) -> JsonObject:
         "claim": claim.id,
         "holder": claim.holder,
         "priority": claim.priority,
-        "status": claim.status,
+        "status": claim.status.value,
         "claimedAt": claim.claimed_ms,
         "featureId": claim.feature_id,
         "prUrl": claim.pr_url,
@@ -155,7 +155,7 @@ def shown(claim: Claim) -> JsonObject:
         claim.status is ClaimStatus.FAILED and claim.retry_ms is not None
     )
     value: JsonObject = {
-        "executionStatus": "unclaimed" if is_over else claim.status,
+        "executionStatus": "unclaimed" if is_over else claim.status.value,
         "claimedBy": None if is_over else claim.holder,
         "claimedAt": None if is_over else utc_text(claim.claimed_ms),
         "featureId": None if is_over else claim.feature_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.core import documents, editing
-from meshd.core.claim import SHOWN_KEYS, Claim, ClaimStatus, claim_of, order, register_value
+from meshd.core.claim import SHOWN_KEYS, Claim, ClaimStatus, claim_of, order, register_value, shown
 from meshd.core.documents import Change, Document, Kind, Register, difference, equal, fragment, merge
 from meshd.model import Json, JsonObject, Stamp
 from meshd.project import claim_path, flatten, has_phase, is_claim
@@ -122,6 +123,13 @@ def test_other_registers_of_that_name_go_by_their_stamps(path: str) -> None:
 
 
 # Shown
+
+
+@given(claims)
+def test_a_claim_is_plain_json_and_reads_back(claim: Claim) -> None:
+    for value in (register_value(claim), shown(claim)):
+        assert equal(value, json.loads(json.dumps(value)))
+    assert claim_of(register_value(claim)) == claim
 
 
 def test_a_claim_is_shown_over_what_was_written_there() -> None:
