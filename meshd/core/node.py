@@ -100,6 +100,7 @@ class Node:
     def step(self, happened: inputs.Input, now: Now) -> list[Effect]:
         """What to do about `happened`, in order."""
         before = self._course
+        self._replication.news.clear()
         effects = list(self._awake(now))
         effects += self._route(happened, now)
         effects += self._take_course(before, now)

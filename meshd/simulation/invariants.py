@@ -13,12 +13,13 @@ from attrs import define, field
 
 from meshd.core import effects, messages
 from meshd.core.ballot import Ballot
-from meshd.core.documents import Document, merge
+from meshd.core.documents import Change, Document, merge
 from meshd.core.messages import Message
 from meshd.core.node import Node
 from meshd.core.snapshot import Snapshot
 from meshd.core.standing import Policy
 from meshd.model import Now, Role, Status
+from meshd.project import is_claim
 from meshd.simulation.host import Host
 
 
@@ -87,7 +88,10 @@ class OneDecides(Invariant):
 
 @define(eq=False)
 class NothingLost(Invariant):
-    """An acknowledged change is in effect at the end, or was overwritten by a later one."""
+    """An acknowledged change is in effect at the end, or was overwritten by a later one.
+
+    A claim is overwritten by what beats it in its own order, which may be older: `merge` knows both orders.
+    """
 
     name = "I4"
     _written: list[tuple[str, Document]] = field(factory=list)
@@ -227,8 +231,8 @@ class Bounded(Invariant):
     def stepped(self, host: Host, now: Now) -> None:
         node = host.node
         assert node is not None
-        most = host.configuration.outbox.max_changes
-        if len(node._replication.outbox) > most:
+        most, queue = host.configuration.outbox.max_changes, node._replication.outbox
+        if len(queue) > most and sum(not _is_claimed(change) for change in queue.values()) > most:
             raise Violation(self.name, f"the outbox of {host} holds more than {most} changes")
         if len(node._membership.members) >= self.nodes:
             raise Violation(self.name, f"{host} knows more members than there are: {list(node._membership.members)}")
@@ -236,6 +240,11 @@ class Bounded(Invariant):
             raise Violation(self.name, f"{host} holds {len(node._handshake.lines)} links")
         if len(node._upkeep.alerts.standing) > 8 * self.nodes:
             raise Violation(self.name, f"{host} has {len(node._upkeep.alerts.standing)} alerts")
+
+
+def _is_claimed(change: Change) -> bool:
+    """Whether a change says how a claim stands: such a one is never refused, and each takes the place of others."""
+    return all(map(is_claim, change.fields)) and bool(change.fields)
 
 
 @define(eq=False)
