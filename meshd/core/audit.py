@@ -51,7 +51,7 @@ class Audit:
         )
         text = f"{'/'.join(place)} was claimed by {winner.holder} and {loser.holder}: {winner.holder} keeps it ({outcome})"
         yield Note(Level.WARNING, text, {"generation": winner.generation})
-        if winner.is_live:
+        if winner.is_live and self.ledger.claim(place) == winner:
             yield from self.ledger.write(place, evolve(winner, generation=winner.generation + 1, provisional=False), now)
 
 

@@ -1,4 +1,4 @@
-"""What one step made different in the documents, for work intake: which of them, and which claims were met.
+"""What one step made different in the documents, for work intake: whether anything, and which claims were met.
 
 Rules: it holds what happened since it was last cleared, which `node` does before each step. What is heard again is no
 news. A claim that loses to the one that stands is met too: two of one phase may both have been worked on.
@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 
 from meshd import project
 from meshd.core.claim import Claim, claim_of
-from meshd.core.documents import Document, Register, taken
+from meshd.core.documents import Document, Register
 from meshd.core.phases import Place
 
 
@@ -31,30 +31,27 @@ class ClaimMet:
 
 @define
 class News:
-    """`touched` holds the paths taken by slug, None for a document that is new as a whole, or ended."""
+    """`is_touched`: some document is another than before."""
 
-    touched: dict[str, set[str] | None] = field(factory=dict)
+    is_touched: bool = False
     claims: list[ClaimMet] = field(factory=list)
 
     def clear(self) -> None:
-        self.touched, self.claims = {}, []
+        self.is_touched, self.claims = False, []
+
+    def take_claims(self) -> list[ClaimMet]:
+        """The claims met since they were last taken."""
+        met, self.claims = self.claims, []
+        return met
 
     def merged(self, before: Document | None, after: Document, incoming: Document, origin: str) -> None:
         """`incoming` arrived where `before` was; `after` is what became of both."""
         was = before if before and before.life == after.life and not before.ended else None
-        if after is not before:
-            self._touch(was, after, incoming)
+        self.is_touched |= after is not before
         if incoming.life == after.life:
             for path, register in incoming.registers.items():
                 if phase := project.claimed_phase(path):
                     self._meet((after.slug, *phase), was, after, path, register, origin)
-
-    def _touch(self, was: Document | None, after: Document, incoming: Document) -> None:
-        known = self.touched.setdefault(after.slug, set())
-        if was is None or after.ended:
-            self.touched[after.slug] = None
-        elif known is not None:
-            known.update(taken(after, incoming))
 
     def _meet(
         self, place: Place, was: Document | None, after: Document, path: str, register: Register, origin: str

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from meshd import project
 from meshd.core.affinity import foci_of
-from meshd.core.claim import CLAIM_KEY, Claim, ClaimStatus, claim_of
+from meshd.core.claim import Claim, ClaimStatus, claim_of
 from meshd.core.documents import Document
 from meshd.model import Focus, Json
 

@@ -26,6 +26,7 @@ from attrs import define, evolve, field
 
 from meshd.core import categories, conflicts, documents, editing, events, messages
 from meshd.core.claim import Claim, register_value, spoken_for
+from meshd.core.board import Board
 from meshd.core.clock import Clock
 from meshd.core.coalescing import coalesced
 from meshd.core.conflicts import Conflicts
@@ -68,7 +69,7 @@ class Replication:
     """All documents, the outbox and the seqs of one instance.
 
     `expired` are deleted documents whose tombstones are too old to be told to who does not ask (`compaction`). `news`
-    is what this step made different.
+    is what this step made different, `board` what the documents say of phases.
     """
 
     instance_id: str
@@ -86,6 +87,7 @@ class Replication:
     term: int = 0
     expired: set[str] = field(factory=set)
     news: News = field(factory=News)
+    board: Board = field(factory=Board)
     _acked_seq: int = 0
     _sent_seq: int = 0
     _compare_due: bool = False
@@ -103,6 +105,9 @@ class Replication:
                 clock.observe(stamp)
         for change in stored.outbox:
             clock.observe(change.stamp)
+        board = Board()
+        for document in stored.documents.values():
+            board.update(document, document.slug)
         outbox = {} if is_hub else {change.seq: change for change in stored.outbox}
         last_seq = stored.seqs.get(f"{instance_id}.{stored.store_id}", 0)
         return cls(
@@ -116,6 +121,7 @@ class Replication:
             dict(stored.seqs),
             Conflicts({conflict.id: conflict for conflict in stored.conflicts}),
             is_hub=is_hub,
+            board=board,
             acked_seq=next(iter(outbox), last_seq + 1) - 1,
             root_bits=int(documents.root_digest(stored.documents), 16),
         )
@@ -436,6 +442,7 @@ class Replication:
         self._root_bits ^= documents.root_bits(before) ^ documents.root_bits(after)
         replace = before is not None and (before.life != after.life or after.ended is not None)
         registers = documents.taken(after, incoming)
+        self.board.update(after, after.slug, None if before is None or replace else registers)
         yield Persist(SaveDocument(after.slug, after.life, after.ended, registers, replace=replace))
         return [*events.of_document(before, after, origin), WriteProject(after)]
 

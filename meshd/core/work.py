@@ -46,6 +46,7 @@ from meshd.core.leases import Leases
 from meshd.core.ledger import Ledger
 from meshd.core.membership import Membership
 from meshd.core.messages import ClaimRequest, Decision, Heartbeat
+from meshd.core.news import ClaimMet
 from meshd.core.phases import Place
 from meshd.core.replication import Replication
 from meshd.core.settings import Settings
@@ -273,17 +274,11 @@ class Work:
 
     def stepped(self, now: Now) -> Iterator[Effect]:
         """Tell everybody what has changed in the documents; then look for work."""
-        while turned := self.replication.take_turned():
-            for place, stands, lost in turned:
-                self.ledger.turned(place, stands)
-                if stands:
-                    yield from self.claims.proposals.granted(place, stands.generation)
-                    if granted := self.intake.stands(place, stands, now):
-                        yield from self.holding.granted(place, stands, granted.sent_s, now)
-                yield from self.holding.turned(place, stands, now)
-                if stands and lost and self.replication.is_hub:
-                    yield from self.audit.met(place, stands, lost, now)
-        if self.replication.take_touched():
+        news = self.replication.news
+        while met := news.take_claims():
+            for each in met:
+                yield from self._claim_met(each, now)
+        if news.is_touched:
             self.intake.is_due = True
             for held in list(self.holding.held.values()):
                 if self.ledger.board.phase(held.feature.place) is None:
@@ -292,6 +287,19 @@ class Work:
             is_tick, self._is_tick = self._is_tick, False
             for request in list(self.intake.look(now, is_tick=is_tick)):
                 yield from self._ask(request, now)
+
+    def _claim_met(self, met: ClaimMet, now: Now) -> Iterator[Effect]:
+        place, stands = met.place, self.ledger.claim(met.place)
+        self.ledger.turned(place, stands)
+        if stands is None:
+            return
+        yield from self.claims.proposals.granted(place, stands.generation)
+        if granted := self.intake.stands(place, stands, now):
+            yield from self.holding.granted(place, stands, granted.sent_s, now)
+        yield from self.holding.turned(place, stands, now)
+        winner, loser = (met.claim, met.before) if met.stands else (met.before, met.claim)
+        if self.replication.is_hub and winner and loser:
+            yield from self.audit.met(place, winner, loser, now)
 
     # Commands
 
