@@ -49,10 +49,14 @@ class Audit:
                 "outcome": outcome,
             },
         )
-        text = f"{'/'.join(place)} was claimed by {winner.holder} and {loser.holder}: {winner.holder} keeps it ({outcome})"
+        text = (
+            f"{'/'.join(place)} was claimed by {winner.holder} and {loser.holder}: {winner.holder} keeps it ({outcome})"
+        )
         yield Note(Level.WARNING, text, {"generation": winner.generation})
         if winner.is_live and self.ledger.claim(place) == winner:
-            yield from self.ledger.write(place, evolve(winner, generation=winner.generation + 1, provisional=False), now)
+            yield from self.ledger.write(
+                place, evolve(winner, generation=winner.generation + 1, provisional=False), now
+            )
 
 
 def _outcome(winner: Claim, loser: Claim) -> str:

@@ -95,21 +95,28 @@ class Claims:
 
     # A request
 
-    def asked(self, request: ClaimRequest, claimant: Claimant, priority: int | None, now: Now) -> Iterator[Effect | Answer]:
+    def asked(
+        self, request: ClaimRequest, claimant: Claimant, priority: int | None, now: Now
+    ) -> Iterator[Effect | Answer]:
         """Somebody, perhaps we, wants a phase."""
         place = (request.slug, request.milestone, request.phase)
         phase, pending = self.ledger.board.phase(place), self.pending.get(place)
         if pending and pending.proposal.claim == request.claim:
             return
         if phase and phase.claim and phase.claim.id == request.claim and phase.claim.is_live:
-            yield Answer(claimant.instance_id, Decision(request.claim, True, GRANTED, phase.generation))
+            yield Answer(
+                claimant.instance_id, Decision(request.claim, granted=True, reason=GRANTED, generation=phase.generation)
+            )
             return
         if self._in_doubt(place, phase) and not self.objection(now):
             yield from self._propose(self._adopted(self.proposals.stored[place]), now)
         reason, holder = self._refusal(request, phase, claimant, now)
         if reason or phase is None:
             generation = phase.generation if phase else 0
-            yield Answer(claimant.instance_id, Decision(request.claim, False, reason, generation, holder))
+            yield Answer(
+                claimant.instance_id,
+                Decision(request.claim, granted=False, reason=reason, generation=generation, claimed_by=holder),
+            )
             return
         attempts = phase.claim.attempts if phase.claim else 0
         proposal = Proposal(
@@ -206,7 +213,9 @@ class Claims:
         self.pending[proposal.place] = pending
         if self._majority > 1:
             yield from self.proposals.keep(proposal)
-            voters = [line.link for line in self.compared.values() if line.index is not None and line.index < MAX_VOTERS]
+            voters = [
+                line.link for line in self.compared.values() if line.index is not None and line.index < MAX_VOTERS
+            ]
             yield Broadcast(tuple(voters), Propose(proposal.term, proposal))
         yield from self._grant_if_stored(pending, now)
 
@@ -219,13 +228,15 @@ class Claims:
         phase = self.ledger.board.phase(proposal.place)
         if phase is None or phase.generation >= proposal.generation:  # it went meanwhile, or a later claim is known
             reason = UNKNOWN if phase is None else STALE
-            yield Answer(proposal.holder, Decision(proposal.claim, False, reason))
+            yield Answer(proposal.holder, Decision(proposal.claim, granted=False, reason=reason))
         else:
             what = (proposal.claim, proposal.holder, proposal.priority, ClaimStatus.CLAIMED, proposal.claimed_ms)
             claim = Claim(proposal.generation, *what, attempts=proposal.attempts)
             yield from self.ledger.write(proposal.place, claim, now)
             yield Note(Level.INFO, f"{'/'.join(proposal.place)} goes to {claim.holder}", _fields(claim))
-            yield Answer(proposal.holder, Decision(proposal.claim, True, GRANTED, proposal.generation))
+            yield Answer(
+                proposal.holder, Decision(proposal.claim, granted=True, reason=GRANTED, generation=proposal.generation)
+            )
         if pending.is_adopted:
             yield from self._settle(now)
 

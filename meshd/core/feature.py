@@ -17,7 +17,6 @@ from attrs import field, frozen
 
 from meshd.model import JsonObject
 
-
 KEPT_KEYS = frozenset({
     "id",
     "status",

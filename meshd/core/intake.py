@@ -142,14 +142,14 @@ class Intake:
         name = f"{self.boot}-{self._number}"
         message = ClaimRequest(name, *phase.place, phase.generation, overflow)
         self.requests[name] = Request(message, now.mono_s, now.mono_s + ASK_AGAIN_S)
-        self._remember(message, Decision(name, False, ASKED), now)
+        self._remember(message, Decision(name, granted=False, reason=ASKED), now)
         return message
 
     def unanswered(self, now: Now) -> Iterator[ClaimRequest]:
         """What has waited for its answer for long: asked again, or given up."""
         for name, request in list(self.requests.items()):
             if now.mono_s - request.sent_s >= GIVE_UP_S:
-                self.decided(Decision(name, False, UNANSWERED), now)
+                self.decided(Decision(name, granted=False, reason=UNANSWERED), now)
             elif now.mono_s >= request.again_s:
                 yield self._again(name, now)
 
@@ -189,7 +189,7 @@ class Intake:
         self._paused_until_s.pop(place, None)
         if claim is None or claim.id not in self.requests or not claim.is_live:
             return None
-        return self.decided(Decision(claim.id, True, GRANTED, claim.generation), now)
+        return self.decided(Decision(claim.id, granted=True, reason=GRANTED, generation=claim.generation), now)
 
     def end_pauses(self, now: Now) -> None:
         """What was left alone for a while may be asked for again."""

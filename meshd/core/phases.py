@@ -73,7 +73,7 @@ def read_phase(document: Document, milestone: str, name: str, priority: int, mil
     path = project.element_path(milestone, name)
     if not exists(document, path):
         return None
-    claim = claim_of(value_at(document, f"{path}/{CLAIM_KEY}"))
+    claim = claim_of(value_at(document, f"{path}/{project.CLAIM_KEY}"))
     files = texts_at(document, f"{path}/filesToModify")
     place = (document.slug, milestone, name)
     return Phase(

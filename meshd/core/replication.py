@@ -25,8 +25,8 @@ from collections.abc import Generator, Iterable, Iterator
 from attrs import define, evolve, field
 
 from meshd.core import categories, conflicts, documents, editing, events, messages
-from meshd.core.claim import Claim, register_value, spoken_for
 from meshd.core.board import Board
+from meshd.core.claim import Claim, register_value, spoken_for
 from meshd.core.clock import Clock
 from meshd.core.coalescing import coalesced
 from meshd.core.conflicts import Conflicts

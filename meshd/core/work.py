@@ -230,7 +230,7 @@ class Work:
         focus = Focus(member.focus) if member.focus in set(Focus) else Focus.FULLSTACK
         claimant = Claimant(peer, focus, member.tags, request.overflow)
         if line.link not in self.claims.compared and not self.claims.objection(now):
-            yield Answer(peer, Decision(request.claim, False, SETTLING))
+            yield Answer(peer, Decision(request.claim, granted=False, reason=SETTLING))
             return
         yield from self.claims.asked(request, claimant, line.index, now)
 
@@ -240,7 +240,9 @@ class Work:
             place = (request.slug, request.milestone, request.phase)
             claim = self.intake.provisional(request, now)
             yield from self.ledger.write(place, claim, now)
-            yield from self._decided(Decision(request.claim, True, GRANTED, claim.generation), now)
+            yield from self._decided(
+                Decision(request.claim, granted=True, reason=GRANTED, generation=claim.generation), now
+            )
         elif self.leadership.is_primary:
             claimant = self.intake.claimant(overflow=request.overflow)
             own = self.claims.asked(request, claimant, self.configuration.priority, now)
