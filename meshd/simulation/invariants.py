@@ -328,13 +328,16 @@ class WorkedOnOnce(Invariant):
         """A project that was created again, and a phase that was added again, are to be worked on again."""
         if record.life > self._lives.get(record.slug, record.life):
             for place in [place for place in self._begun if place[0] == record.slug]:
-                self._begun.pop(place)
-                self._done.pop(place, None)
+                self._forget(place)
         self._lives[record.slug] = max(record.life, self._lives.get(record.slug, record.life))
         for path, register in record.registers.items():
             phase, claim = claimed_phase(path), claim_of(register.value)
             if phase and claim and not claim.id:
-                self._done.pop((record.slug, *phase), None)
+                self._forget((record.slug, *phase))
+
+    def _forget(self, place: Place) -> None:
+        for known in (self._begun, self._done, self._working):
+            known.pop(place, None)
 
     def told(self, host: Host, event: effects.Emit) -> None:
         if event.type == "claim:reclaimed" and "was not heard" in str(event.payload["reason"]):
