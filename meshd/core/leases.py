@@ -94,7 +94,11 @@ class Leases:
         """Of each holder but ourselves, how long it is left."""
         if self.claims.objection(now):
             return ()
-        ages = {holder: now.mono_s - self._heard_s(holder) for holder in self.ledger.holders()}
+        ages = {
+            holder: now.mono_s - self._heard_s(holder)
+            for holder in self.ledger.holders()
+            if self.ledger.live_of(holder)
+        }
         ages.pop(self.claims.leadership.voter.own_id, None)
         return tuple(HolderView(holder, age_s, self.patience_s - age_s) for holder, age_s in ages.items())
 

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from attrs import define, field
 
 from meshd.core.board import Board
-from meshd.core.claim import Claim
+from meshd.core.claim import Claim, claim_of
 from meshd.core.effects import Effect
 from meshd.core.handshake import Handshake
 from meshd.core.phases import Place
 from meshd.core.replication import Replication
 from meshd.model import Dialect, Now
+from meshd.project import claimed_phase
 
 
 @define
@@ -31,9 +32,10 @@ class Ledger:
     @classmethod
     def restored(cls, replication: Replication, handshake: Handshake) -> Ledger:
         ledger = cls(replication, handshake)
-        for project in replication.board.projects():
-            for phase in project.phases():
-                ledger.turned(phase.place, phase.claim)
+        for document in replication.documents.values():
+            for path, register in document.registers.items():
+                if phase := claimed_phase(path):
+                    ledger.turned((document.slug, *phase), claim_of(register.value))
         return ledger
 
     @property
@@ -50,7 +52,7 @@ class Ledger:
         yield from self.replication.write_claim(place, claim, self.handshake.links(Dialect.NATIVE), now)
 
     def turned(self, place: Place, claim: Claim | None) -> None:
-        """Another claim stands at a phase."""
+        """Another claim stands at a phase, which may not be there yet: a large document comes in parts."""
         if (holder := self._holders.pop(place, None)) is not None:
             self._live[holder].pop(place)
         if claim and claim.is_live:
@@ -58,7 +60,7 @@ class Ledger:
             self._live.setdefault(claim.holder, {})[place] = None
 
     def holders(self) -> list[str]:
-        """Everybody who holds a claim."""
+        """Everybody who may hold a claim."""
         return [holder for holder, places in self._live.items() if places]
 
     def live_of(self, holder: str) -> dict[str, Place]:

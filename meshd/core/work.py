@@ -292,7 +292,7 @@ class Work:
 
     def _claim_met(self, met: ClaimMet, now: Now) -> Iterator[Effect]:
         place, stands = met.place, self.ledger.claim(met.place)
-        self.ledger.turned(place, stands)
+        self.ledger.turned(place, met.claim if met.stands else met.before)
         if stands is None:
             return
         yield from self.claims.proposals.granted(place, stands.generation)
