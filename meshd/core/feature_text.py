@@ -33,7 +33,8 @@ def _paragraphs(board: Board, phase: Phase) -> Iterator[str]:
     if phase.description:
         yield phase.description
     of_project = _named(project.title if project else slug, slug)
-    yield f"Project: {of_project}\nMilestone: {_named(milestone.title if milestone else milestone_slug, milestone_slug)}"
+    of_milestone = _named(milestone.title if milestone else milestone_slug, milestone_slug)
+    yield f"Project: {of_project}\nMilestone: {of_milestone}"
     if phase.acceptance_criteria:
         yield "\n".join(["Acceptance criteria:", *(f"- {criterion}" for criterion in phase.acceptance_criteria)])
 

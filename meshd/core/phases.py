@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from meshd import project
 from meshd.core.affinity import foci_of
-from meshd.core.claim import CLAIM_KEY, Claim, ClaimStatus, claim_of
+from meshd.core.claim import Claim, ClaimStatus, claim_of
 from meshd.core.documents import Document
 from meshd.model import Focus, Json
 
@@ -121,7 +121,7 @@ def read_phase(document: Document, milestone: str, name: str, priority: int, mil
     path = project.element_path(milestone, name)
     if not exists(document, path):
         return None
-    claim = claim_of(value_at(document, f"{path}/{CLAIM_KEY}"))
+    claim = claim_of(value_at(document, f"{path}/{project.CLAIM_KEY}"))
     files = texts_at(document, f"{path}/filesToModify")
     place = (document.slug, milestone, name)
     claimed_by = text_at(document, f"{path}/claimedBy")
