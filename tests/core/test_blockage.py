@@ -111,6 +111,15 @@ def test_a_milestone_with_a_failed_phase_blocks_those_that_depend_on_it() -> Non
     }
 
 
+def test_of_a_milestone_the_failed_phase_is_named_first() -> None:
+    texts = of_milestones(
+        milestone("m1", phase("a", "x"), phase("b", executionStatus="failed")),
+        milestone("m2", phase("c"), after=("m1",)),
+    )
+    assert texts.keys() == {"a", "c"}
+    assert texts["c"].startswith("milestone m2 depends on m1, whose b failed")
+
+
 def test_what_is_no_longer_to_be_claimed_is_not_blocked() -> None:
     for fields in ({"executionStatus": "done"}, {"executionStatus": "in-review"}, {"featureId": "f1"}):
         assert of(phase("a", "x", **fields)) == {}
