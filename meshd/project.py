@@ -163,9 +163,11 @@ def _ranked(paths: list[str], known: Mapping[str, Json]) -> dict[str, Json]:
     """Give each path a rank, so that ranks ascend; as many as possible keep the one they have in `known`."""
     kept = _longest_ascent([(rank, path) for path in paths if isinstance(rank := known.get(path), int | float)])
     ranks: dict[str, float] = {path: rank for rank, path in kept}
+    known_at = [index for index, path in enumerate(paths) if path in ranks]
     for index, path in enumerate(paths):
         if path not in ranks:
-            after = next((at for at in range(index + 1, len(paths)) if paths[at] in ranks), None)
+            place = bisect_left(known_at, index)
+            after = known_at[place] if place < len(known_at) else None
             before = ranks[paths[index - 1]] if index else None
             upper = None if after is None else ranks[paths[after]]
             ranks[path] = _between(before, upper, (after or 0) - index)
@@ -187,13 +189,19 @@ def _between(before: float | None, after: float | None, places: int) -> float:
 def _longest_ascent(items: list[tuple[float, str]]) -> list[tuple[float, str]]:
     """The longest ascending subsequence (patience sorting)."""
     tops: list[tuple[float, str]] = []
-    chains: list[list[tuple[float, str]]] = []
-    for item in items:
+    top_at: list[int] = []
+    before: list[int] = []  # of each item the one that stands before it in the longest that ends with it
+    for index, item in enumerate(items):
         pile = bisect_left(tops, item)
-        chain = [*(chains[pile - 1] if pile else []), item]
+        before.append(top_at[pile - 1] if pile else -1)
         tops[pile : pile + 1] = [item]
-        chains[pile : pile + 1] = [chain]
-    return chains[-1] if chains else []
+        top_at[pile : pile + 1] = [index]
+    chain: list[tuple[float, str]] = []
+    at = top_at[-1] if top_at else -1
+    while at >= 0:
+        chain.append(items[at])
+        at = before[at]
+    return chain[::-1]
 
 
 def render(flat: Mapping[str, Json], slug: str, repo_root: str = "") -> JsonObject:

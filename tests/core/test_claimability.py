@@ -18,6 +18,7 @@ from meshd.model import Json, JsonObject
 from tests.core.boards import board, claimed, document, milestone, one, phase, project
 
 ANYBODY = Claimant("dev-01")
+RETRY = "`meshd retry site/m1/p` has it tried again"
 
 
 def asked(made: Board, found: Phase, claimant: Claimant = ANYBODY, now_utc_ms: int = 0) -> dict[str, str]:
