@@ -67,6 +67,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE turns (id INTEGER PRIMARY KEY, utc_ms INTEGER NOT NULL, term INTEGER NOT NULL, leader TEXT,
                                cause TEXT NOT NULL)""",
     ),
+    ("ALTER TABLE ballot ADD COLUMN ttl_ms INTEGER NOT NULL DEFAULT 0",),
 )
 """Step n lifts schema n to n + 1; `PRAGMA user_version` names the schema. Registers are long rows: updating them in a
 rowid table takes a third of the time that it takes in a tree of their key. Conflicts are numbered in the order in
@@ -252,7 +253,9 @@ class Batch:
 
     def _leadership_statements(self) -> Iterator[Statement]:
         if self.ballot:
-            yield "REPLACE INTO ballot VALUES (1, ?, ?, ?)", [(self.ballot.term, self.ballot.vote, self.ballot.leader)]
+            ballot = self.ballot
+            row = (ballot.term, ballot.vote, ballot.leader, ballot.ttl_ms)
+            yield "REPLACE INTO ballot VALUES (1, ?, ?, ?, ?)", [row]
         if self.proposals:
             dropped = [key for key, proposal in self.proposals.items() if proposal is None]
             yield "DELETE FROM proposals WHERE slug = ? AND milestone = ? AND phase = ?", dropped
@@ -313,7 +316,7 @@ def read(connection: sqlite3.Connection) -> Stored:
 
 
 def _read_ballot(connection: sqlite3.Connection) -> Ballot:
-    row = connection.execute("SELECT term, vote, leader FROM ballot").fetchone()
+    row = connection.execute("SELECT term, vote, leader, ttl_ms FROM ballot").fetchone()
     return Ballot(*row) if row else Ballot()
 
 
