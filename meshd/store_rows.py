@@ -82,6 +82,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
                                   status TEXT NOT NULL, is_held INTEGER NOT NULL, provisional INTEGER NOT NULL,
                                   released TEXT, fields TEXT NOT NULL)""",
     ),
+    ("ALTER TABLE ballot ADD COLUMN ttl_ms INTEGER NOT NULL DEFAULT 0",),
 )
 """Step n lifts schema n to n + 1; `PRAGMA user_version` names the schema. Registers are long rows: updating them in a
 rowid table takes a third of the time that it takes in a tree of their key. Conflicts are numbered in the order in
@@ -273,7 +274,9 @@ class Batch:
 
     def _leadership_statements(self) -> Iterator[Statement]:
         if self.ballot:
-            yield "REPLACE INTO ballot VALUES (1, ?, ?, ?)", [(self.ballot.term, self.ballot.vote, self.ballot.leader)]
+            ballot = self.ballot
+            row = (ballot.term, ballot.vote, ballot.leader, ballot.ttl_ms)
+            yield "REPLACE INTO ballot VALUES (1, ?, ?, ?, ?)", [row]
         if self.turns:
             rows = [(turn.id, turn.utc_ms, turn.term, turn.leader, turn.cause) for turn in self.turns.values()]
             yield "REPLACE INTO turns VALUES (?, ?, ?, ?, ?)", rows
@@ -336,7 +339,7 @@ def read(connection: sqlite3.Connection) -> Stored:
 
 
 def _read_ballot(connection: sqlite3.Connection) -> Ballot:
-    row = connection.execute("SELECT term, vote, leader FROM ballot").fetchone()
+    row = connection.execute("SELECT term, vote, leader, ttl_ms FROM ballot").fetchone()
     return Ballot(*row) if row else Ballot()
 
 

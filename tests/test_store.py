@@ -205,8 +205,8 @@ async def test_the_ballot_is_one_and_the_last_one_counts(reopen: Reopen) -> None
     await store.close()
     store = await reopen(store)
     assert (await store.load()).ballot == Ballot(4, "dev-02")
-    await store.commit([SaveBallot(Ballot(5, None, "dev-03"))])
-    assert (await store.load()).ballot == Ballot(5, None, "dev-03")
+    await store.commit([SaveBallot(Ballot(5, None, "dev-03", 120_000))])
+    assert (await store.load()).ballot == Ballot(5, None, "dev-03", 120_000)
     await store.close()
 
 

@@ -311,7 +311,7 @@ async def test_a_database_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
     await (await SqliteStore.open(tmp_path, "new-id")).close()
     with contextlib.closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="newer meshd \\(schema 99, this one knows 4\\)"):
+    with pytest.raises(StoreError, match="newer meshd \\(schema 99, this one knows 5\\)"):
         await SqliteStore.open(tmp_path, "new-id")
 
 

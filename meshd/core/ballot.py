@@ -12,12 +12,14 @@ class Ballot:
     """On disk before it is used: `term` never goes back, `vote` is cast once in it.
 
     `leader` is whom this instance follows, or last followed; None when that one said goodbye or nobody was ever
-    followed. It may still count on us, so that we vote for nobody else for a while.
+    followed. It may still count on us, so that we vote for nobody else for a while: for `ttl_ms` after it was heard.
+    That is kept because the TTL may be another after a restart.
     """
 
     term: int = 0
     vote: str | None = None
     leader: str | None = None
+    ttl_ms: int = 0
 
 
 @frozen

@@ -431,7 +431,7 @@ class Node:
             self._dropped["goodbye-of-another"] += 1
             return
         yield from self._membership.left(goodbye)
-        yield from self._leadership.heard_goodbye(goodbye, now)
+        yield from self._leadership.heard_goodbye(line, goodbye, now)
         if self._leadership.is_primary:
             yield Broadcast(self._handshake.links(but=line.link), goodbye)
 
