@@ -41,7 +41,7 @@ from meshd.core.messages import UtcMs
 from meshd.core.portrait import Birth, Portrait
 from meshd.core.replication import Replication
 from meshd.core.settings import Settings
-from meshd.core.snapshot import Snapshot
+from meshd.core.snapshot import Snapshot, Vitals
 from meshd.core.stored import Stored
 from meshd.core.succession import Succession
 from meshd.core.upkeep import Upkeep
@@ -491,6 +491,17 @@ class Node:
     def snapshot(self, now: Now) -> Snapshot:
         """One frozen picture for the API, the CLI and the dashboard."""
         return self._portrait.snapshot(self._status, MappingProxyType(dict(self._dropped)), now)
+
+    def vitals(self, now: Now) -> Vitals:
+        """What of it may be looked at after every step."""
+        return Vitals(
+            self._leadership.decides_in(now),
+            self._leadership.policy,
+            self._replication.queued_edits,
+            len(self._membership.members),
+            len(self._handshake.lines),
+            len(self._upkeep.alerts.standing),
+        )
 
     def _note_once(self, kind: str, peer: str, text: str) -> Iterator[Effect]:
         """A warning the first time, for debugging only when it repeats: no peer can fill the log."""

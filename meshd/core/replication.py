@@ -141,6 +141,13 @@ class Replication:
         return self.seqs.get(self.origin, 0)
 
     @property
+    def queued_edits(self) -> int:
+        """How many changes wait that could have been refused; claims cannot."""
+        if len(self.outbox) <= self.max_outbox:
+            return len(self.outbox)
+        return sum(not (change.fields and all(map(is_claim, change.fields))) for change in self.outbox.values())
+
+    @property
     def synced(self) -> bool:
         """Whether our documents were compared with those of the primary, if there is one above us."""
         return self.is_hub or self.compared

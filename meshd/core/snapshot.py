@@ -1,4 +1,7 @@
-"""What the API, the CLI and the dashboard may see of a node: one frozen picture, taken between two steps."""
+"""What may be seen of a node from outside: frozen pictures, taken between two steps.
+
+`Snapshot` is for the API, the CLI and the dashboard; `Vitals` for who looks after every step.
+"""
 
 from __future__ import annotations
 
@@ -155,6 +158,22 @@ class WorkView:
     decisions: Mapping[str, DecisionView]
     holders: tuple[HolderView, ...]
     features: Mapping[str, Feature]
+
+
+@frozen
+class Vitals:
+    """Authority and sizes: what costs so little that it can be looked at after every step.
+
+    `decides_in`: the term in which this instance may decide, None while it may not. `queued_edits` (changes that
+    wait for a primary and could have been refused: claims cannot), `members`, `links` (those that are closing included) and `alerts` are counts.
+    """
+
+    decides_in: int | None
+    policy: str
+    queued_edits: int
+    members: int
+    links: int
+    alerts: int
 
 
 @frozen

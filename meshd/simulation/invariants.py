@@ -2,8 +2,8 @@
 
 A hook is called only where a class has its own: `stepped` after every step of a host, `saved` for each record that
 comes on disk, `sent` for each frame, `told` for each event that applications see, `acknowledged` for each edit whose
-reply was released, `began` and `finished` for the work of agents, `ended` when everything is
-healed and has had its quiet time.
+reply was released, `began` and `finished` for the work of agents, `ended` when everything is healed and has had its
+quiet time. What they are given is what anybody may see of a node: its vitals after every step, its snapshot at the end.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from meshd.core import effects, messages
 from meshd.core.ballot import Ballot
 from meshd.core.board import Board
 from meshd.core.claim import claim_of
-from meshd.core.documents import Change, Document, merge
+from meshd.core.documents import Document, merge
 from meshd.core.feature import Feature, FeatureStatus
 from meshd.core.messages import Message
-from meshd.core.node import Node
 from meshd.core.phases import Place
-from meshd.core.snapshot import Snapshot
+from meshd.core.snapshot import Snapshot, Vitals
 from meshd.core.standing import Policy
 from meshd.model import Now, Role, Stamp, Status
-from meshd.project import claimed_phase, is_claim
+from meshd.project import claimed_phase
 from meshd.simulation.host import Host
 
 
@@ -43,7 +42,7 @@ class Invariant:
 
     name = ""
 
-    def stepped(self, host: Host, now: Now) -> None: ...
+    def stepped(self, host: Host, vitals: Vitals) -> None: ...
     def saved(self, host: Host, record: effects.Record) -> None: ...
     def sent(self, host: Host, message: Message) -> None: ...
     def told(self, host: Host, event: effects.Emit) -> None: ...
@@ -55,11 +54,6 @@ class Invariant:
     def require(self, is_so: bool, text: str) -> None:
         if not is_so:
             raise Violation(self.name, text)
-
-
-def authority(node: Node, now: Now) -> int | None:
-    """The term in which a node may decide, None when it may not."""
-    return node._leadership.decides_in(now)
 
 
 @define(eq=False)
@@ -74,23 +68,22 @@ class OneDecides(Invariant):
     _deciders: dict[tuple[bool, int], Host] = field(factory=dict)
     _decides: dict[Host, int] = field(factory=dict)
 
-    def stepped(self, host: Host, now: Now) -> None:
-        assert host.node is not None
-        term = authority(host.node, now)
+    def stepped(self, host: Host, vitals: Vitals) -> None:
+        term = vitals.decides_in
         if term is None:
             self._decides.pop(host, None)
         elif self._decides.get(host) != term:
-            self._begins(host, term)
+            self._begins(host, term, is_elected=vitals.policy == Policy.QUORUM)
 
-    def _begins(self, host: Host, term: int) -> None:
-        assert host.node is not None
-        is_elected = host.node._leadership.policy is Policy.QUORUM
+    def _begins(self, host: Host, term: int, *, is_elected: bool) -> None:
         decider = self._deciders.setdefault((is_elected, term), host)
         self.require(decider is host, f"{decider} and {host} decide in term {term}")
         for other in self._decides if is_elected else ():
-            if other is not host and other.node is not None and other.node._leadership.policy is Policy.QUORUM:
-                theirs = authority(other.node, self.clock(other))
-                self.require(theirs is None, f"{host} decides in term {term} while {other} still does in {theirs}")
+            if other is host or other.node is None:
+                continue
+            theirs = other.node.vitals(self.clock(other))
+            is_over = theirs.decides_in is None or theirs.policy != Policy.QUORUM
+            self.require(is_over, f"{host} decides in term {term} while {other} still does in {theirs.decides_in}")
         self._decides[host] = term
 
 
@@ -236,23 +229,16 @@ class Bounded(Invariant):
     name = "I9"
     nodes: int = 9
 
-    def stepped(self, host: Host, now: Now) -> None:
-        node = host.node
-        assert node is not None
-        most, queue = host.configuration.outbox.max_changes, node._replication.outbox
-        if len(queue) > most and sum(not _is_claimed(change) for change in queue.values()) > most:
+    def stepped(self, host: Host, vitals: Vitals) -> None:
+        most = host.configuration.outbox.max_changes
+        if vitals.queued_edits > most:
             raise Violation(self.name, f"the outbox of {host} holds more than {most} changes")
-        if len(node._membership.members) >= self.nodes:
-            raise Violation(self.name, f"{host} knows more members than there are: {list(node._membership.members)}")
-        if len(node._handshake.lines) > 8 * self.nodes:
-            raise Violation(self.name, f"{host} holds {len(node._handshake.lines)} links")
-        if len(node._upkeep.alerts.standing) > 8 * self.nodes:
-            raise Violation(self.name, f"{host} has {len(node._upkeep.alerts.standing)} alerts")
-
-
-def _is_claimed(change: Change) -> bool:
-    """Whether a change says how a claim stands: such a one is never refused, and each takes the place of others."""
-    return all(map(is_claim, change.fields)) and bool(change.fields)
+        if vitals.members >= self.nodes:
+            raise Violation(self.name, f"{host} knows {vitals.members} members, more than there are")
+        if vitals.links > 8 * self.nodes:
+            raise Violation(self.name, f"{host} holds {vitals.links} links")
+        if vitals.alerts > 8 * self.nodes:
+            raise Violation(self.name, f"{host} has {vitals.alerts} alerts")
 
 
 @define(eq=False)

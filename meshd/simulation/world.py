@@ -29,6 +29,7 @@ from meshd.core.kept import Kept
 from meshd.core.membership import ttl_check_interval_s
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
+from meshd.core.snapshot import Vitals
 from meshd.core.standing import Policy, policy_of
 from meshd.model import Capacity, Now
 from meshd.simulation.agents import Agents
@@ -66,7 +67,7 @@ class World:
     _numbers: int = 0
     _commands: int = 0
     _asked: dict[int, Document] = field(factory=dict)
-    _stepped: list[Callable[[Host, Now], None]] = field(init=False)
+    _stepped: list[Callable[[Host, Vitals], None]] = field(init=False)
     _saved: list[Callable[[Host, effects.Record], None]] = field(init=False)
     _sent: list[Callable[[Host, Any], None]] = field(init=False)
     _told: list[Callable[[Host, effects.Emit], None]] = field(init=False)
@@ -239,8 +240,9 @@ class World:
         now = self.now(host)
         answer = host.node.step(happened, now)
         self.steps += 1
+        vitals = host.node.vitals(now)
         for check in self._stepped:
-            check(host, now)
+            check(host, vitals)
         return answer
 
     def _take(self, host: Host, answer: list[Effect]) -> None:

@@ -57,3 +57,17 @@ def test_oneself_is_no_member() -> None:
     for host in hosts:
         assert host.name not in mesh.statuses(host)
         assert len(mesh.snapshot(host).members) == 2
+
+
+def test_vitals_say_the_same_as_a_snapshot() -> None:
+    mesh, primary, worker, _ = three()
+    mesh.part(worker, primary)
+    mesh.put(worker, "site", {"title": "T"})
+    for host, decides in ((primary, True), (worker, False)):
+        assert host.node is not None
+        snapshot, vitals = mesh.snapshot(host), host.node.vitals(mesh.now(host))
+        decides_in = snapshot.term if decides else None
+        assert (vitals.decides_in, vitals.policy) == (decides_in, snapshot.leadership.policy)
+        assert (vitals.queued_changes, vitals.members) == (snapshot.queued_changes, len(snapshot.members))
+        assert vitals.links == sum(member.linked for member in snapshot.members)
+        assert vitals.alerts == len(snapshot.alerts)
