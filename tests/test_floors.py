@@ -21,6 +21,7 @@ FLOORS: dict[str, int] = {
     "meshd.config": 2,
     "meshd.config_check": 2,
     "meshd.wire": 2,
+    "meshd.wire_rules": 2,
     "meshd.websocket": 2,
     "meshd.links": 2,
     "meshd.sockets": 2,
@@ -68,6 +69,7 @@ SAME_FLOOR = {
     ("meshd.store", "meshd.store_memory"),
     ("meshd.store_memory", "meshd.store_rows"),
     ("meshd.store_memory", "meshd.store_file"),
+    ("meshd.wire", "meshd.wire_rules"),  # one edge in two files: messages, and what their values may be
     ("meshd.workspace", "meshd.workspace_files"),  # one edge in two files: what to write, and how on a disk
     ("meshd.agents", "meshd.agents_files"),  # one edge in four files: runs, their files, their guards, their twin
     ("meshd.agents", "meshd.agents_guard"),

@@ -18,14 +18,13 @@ from attrs import define, evolve, field, frozen
 
 from meshd.configuration import Compaction, Configuration, Hivemind, Outbox, Protolab
 from meshd.core import effects, inputs, messages
-from meshd.core.ballot import MAX_TURNS, Ballot, Proposal, Turn
-from meshd.core.documents import Change, Conflict, Document
+from meshd.core.documents import Document
 from meshd.core.effects import Accepted, Effect, Emit, Rejected
+from meshd.core.kept import Kept
 from meshd.core.membership import ttl_check_interval_s
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.snapshot import Snapshot
-from meshd.core.stored import Stored
 from meshd.model import Capacity, Json, JsonObject, Now, Role, Status
 
 EPOCH_MS = 1_800_000_000_000
@@ -56,74 +55,18 @@ def configuration(
     )
 
 
-@define
-class Disk:
-    """What a node asked to persist, as a later life of it finds it."""
-
-    store_id: str
-    documents: dict[str, Document] = field(factory=dict)
-    outbox: dict[int, Change] = field(factory=dict)
-    seqs: dict[str, int] = field(factory=dict)
-    settings: dict[str, tuple[int, JsonObject]] = field(factory=dict)
-    conflicts: dict[str, Conflict] = field(factory=dict)
-    events: dict[int, Emit] = field(factory=dict)
-    ballot: Ballot = field(factory=Ballot)
-    proposals: dict[tuple[str, str, str], Proposal] = field(factory=dict)
-    turns: dict[int, Turn] = field(factory=dict)
+class Disk(Kept):
+    """What a node asked to persist, as a later life of it finds it; refuses what no node may ask for."""
 
     def write(self, record: effects.Record) -> None:
         match record:
-            case effects.SaveDocument(slug=slug, registers=registers):
-                before = self.documents.get(slug)
-                kept = {} if before is None or record.replace else before.registers
-                self.documents[slug] = Document(slug, record.life, {**kept, **registers}, record.ended)
             case effects.ForgetDocument(slug):
-                del self.documents[slug]
-            case effects.SaveOutbox(change):
-                self.outbox[change.seq] = change
-            case effects.TrimOutbox(seq):
-                self.outbox = {number: change for number, change in self.outbox.items() if number > seq}
-            case effects.DropOutbox(seqs):
-                self.outbox = {number: change for number, change in self.outbox.items() if number not in seqs}
-            case effects.SaveSeq(origin, seq):
-                self.seqs[origin] = seq
-            case effects.SaveStoreId(store_id):
-                self.store_id = store_id
-            case effects.SaveSettings(scope, revision, values):
-                self.settings[scope] = (revision, values)
+                assert slug in self.documents, "only what is there can be forgotten"
             case effects.SaveEvent(event):
                 assert event.id == max(self.events, default=0) + 1, "ids are dense"
-                self.events[event.id] = event
-            case effects.TrimEvents(first):
-                self.events = {number: event for number, event in self.events.items() if number >= first}
-            case effects.SaveConflict(conflict):
-                self.conflicts[conflict.id] = conflict
-            case effects.DropConflict(name):
-                self.conflicts.pop(name, None)
             case effects.SaveBallot(ballot):
                 assert ballot.term >= self.ballot.term, "a term never goes back"
-                self.ballot = ballot
-            case effects.SaveProposal(proposal):
-                self.proposals[proposal.slug, proposal.milestone, proposal.phase] = proposal
-            case effects.DropProposal(slug, milestone, phase):
-                self.proposals.pop((slug, milestone, phase), None)
-            case effects.SaveLeadership(turn):
-                self.turns[turn.id] = turn
-
-    def stored(self) -> Stored:
-        outbox = tuple(self.outbox[seq] for seq in sorted(self.outbox))
-        return Stored(
-            self.store_id,
-            dict(self.documents),
-            outbox,
-            dict(self.seqs),
-            conflicts=tuple(self.conflicts.values()),
-            settings=dict(self.settings),
-            events=tuple(self.events.values()),
-            ballot=self.ballot,
-            proposals=tuple(self.proposals.values()),
-            turns=tuple(self.turns[number] for number in sorted(self.turns)[-MAX_TURNS:]),
-        )
+        self.apply(record)
 
 
 @define(eq=False)
