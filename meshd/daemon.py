@@ -313,7 +313,7 @@ async def _serve(configuration: Configuration, drain: Drain) -> None:
         store = await SqliteStore.open(configuration.data_dir, token_hex(4))
         stored = await store.load()
         events = EventStream(stored.events)
-        workspace = DiskWorkspace(configuration.repo_root, stored.seen)
+        workspace = DiskWorkspace(configuration.repo_root, stored.seen, protolab.instance_id)
         del stored  # some MiB, which the instance's whole life would otherwise hold
         sampler = Sampler()
         ports = Ports(
