@@ -7,6 +7,8 @@ written without brackets is not overlooked.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from attrs import field, frozen
 
 from meshd import project
@@ -21,16 +23,44 @@ Place = tuple[str, str, str]
 Order = tuple[int, float, float, Place]
 """Where a phase comes among all that may be claimed: project priority, milestone number, phase number, then names."""
 
-DONE = frozenset({"done", "completed"})
-"""What a document says of a phase that is done, where there is no claim."""
+FREE = frozenset({"unclaimed", "pending"})
+"""What it says of one that nobody has.
+
+`pending` is the word for work not begun in real documents, and in plain English. Where an application has queued the
+phase as its own the document has its `featureId` too, and that is what keeps others from it. A person who writes a
+project with nothing but `pending` phases wants them worked on. All other words (`in-progress`, `in-review`, `blocked`,
+`claimed`, ...) say that somebody has it.
+"""
+
+
+class State(StrEnum):
+    """What became of a phase: `OPEN` is still to be claimed, or again; `FAILED` is for good; `FEATURED` was made into
+    a feature by somebody who never claimed it."""
+
+    OPEN = "open"
+    HELD = "held"
+    DONE = "done"
+    FAILED = "failed"
+    FEATURED = "featured"
+
+
+_STATES = {
+    ClaimStatus.CLAIMED: State.HELD,
+    ClaimStatus.IN_PROGRESS: State.HELD,
+    ClaimStatus.RELEASED: State.OPEN,
+    ClaimStatus.FAILED: State.OPEN,
+    ClaimStatus.DONE: State.DONE,
+}
+_SAID = {"done": State.DONE, "completed": State.DONE, "failed": State.FAILED}
 
 
 @frozen
 class Phase:
     """One phase.
 
-    `status`, `claimed_by` and `feature_id` are what the document says of it where there is no claim: no status is
-    "unclaimed". `dependencies` name phases of the same milestone. `foci` are those that its files suit.
+    `status`, `claimed_by` and `feature_id` are what the document says of it where there is no claim. No status is
+    "unclaimed", or "claimed" when it says by whom. `dependencies` name phases of the same milestone. `foci` are those
+    that its files suit.
     """
 
     place: Place
@@ -46,6 +76,7 @@ class Phase:
     description: str = ""
     acceptance_criteria: tuple[str, ...] = ()
     complexity: str | None = None
+    state: State = field(init=False)
 
     @property
     def name(self) -> str:
@@ -55,17 +86,34 @@ class Phase:
     def generation(self) -> int:
         return self.claim.generation if self.claim else 0
 
+    @state.default
+    def _state(self) -> State:
+        if self.claim is not None:
+            is_final = self.claim.status is ClaimStatus.FAILED and self.claim.retry_ms is None
+            return State.FAILED if is_final else _STATES[self.claim.status]
+        if self.status in FREE:
+            return State.OPEN if self.feature_id is None else State.FEATURED
+        return _SAID.get(self.status, State.HELD)
+
     @property
     def is_done(self) -> bool:
         """Whether what depends on it may begin."""
-        return self.status in DONE if self.claim is None else self.claim.status is ClaimStatus.DONE
+        return self.state is State.DONE
 
     @property
     def is_failed(self) -> bool:
         """Whether it failed, and is not tried again before a person says so."""
-        if self.claim is None:
-            return self.status == "failed"
-        return self.claim.status is ClaimStatus.FAILED and self.claim.retry_ms is None
+        return self.state is State.FAILED
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody has it: by a live claim, or without one, as people and original peers write it."""
+        return self.state is State.HELD
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still to be claimed, sooner or later."""
+        return self.state is State.OPEN
 
 
 def read_phase(document: Document, milestone: str, name: str, priority: int, milestone_number: float) -> Phase | None:
@@ -76,17 +124,21 @@ def read_phase(document: Document, milestone: str, name: str, priority: int, mil
     claim = claim_of(value_at(document, f"{path}/{project.CLAIM_KEY}"))
     files = texts_at(document, f"{path}/filesToModify")
     place = (document.slug, milestone, name)
+    claimed_by = text_at(document, f"{path}/claimedBy")
+    status = text_at(document, f"{path}/executionStatus")
+    if status in (None, "pending"):
+        status = "claimed" if claimed_by else status
     return Phase(
         place,
         text_at(document, f"{path}/title") or name,
-        text_at(document, f"{path}/executionStatus") or "unclaimed",
+        status or "unclaimed",
         claim,
         text_at(document, f"{path}/featureId"),
         texts_at(document, f"{path}/dependencies"),
         files,
         (priority, milestone_number, number_of(document, path), place),
         foci=foci_of(files),
-        claimed_by=text_at(document, f"{path}/claimedBy"),
+        claimed_by=claimed_by,
         description=text_at(document, f"{path}/description") or "",
         acceptance_criteria=texts_at(document, f"{path}/acceptanceCriteria"),
         complexity=text_at(document, f"{path}/complexity"),

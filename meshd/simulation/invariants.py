@@ -15,6 +15,7 @@ from attrs import define, field
 from meshd.core import effects, messages
 from meshd.core.ballot import Ballot
 from meshd.core.board import Board
+from meshd.core.claim import claim_of
 from meshd.core.documents import Change, Document, merge
 from meshd.core.feature import Feature, FeatureStatus
 from meshd.core.messages import Message
@@ -22,8 +23,8 @@ from meshd.core.node import Node
 from meshd.core.phases import Place
 from meshd.core.snapshot import Snapshot
 from meshd.core.standing import Policy
-from meshd.model import Now, Role, Status
-from meshd.project import is_claim
+from meshd.model import Now, Role, Stamp, Status
+from meshd.project import claimed_phase, is_claim
 from meshd.simulation.host import Host
 
 
@@ -295,6 +296,7 @@ class WorkedOnOnce(Invariant):
     _working: dict[Place, Host] = field(factory=dict)
     _begun: dict[Place, int] = field(factory=dict)
     _done: dict[Place, tuple[Host, int]] = field(factory=dict)
+    _lives: dict[str, Stamp] = field(factory=dict)
 
     def began(self, host: Host, feature: Feature) -> None:
         if not self.is_promised:
@@ -319,10 +321,20 @@ class WorkedOnOnce(Invariant):
             feature = record.feature
             if self._begun.get(feature.place) == feature.generation:
                 self._done[feature.place] = (host, feature.generation)
-        elif isinstance(record, effects.SaveDocument) and record.replace:
+        elif isinstance(record, effects.SaveDocument):
+            self._begin_anew(record)
+
+    def _begin_anew(self, record: effects.SaveDocument) -> None:
+        """A project that was created again, and a phase that was added again, are to be worked on again."""
+        if record.life > self._lives.get(record.slug, record.life):
             for place in [place for place in self._begun if place[0] == record.slug]:
                 self._begun.pop(place)
                 self._done.pop(place, None)
+        self._lives[record.slug] = max(record.life, self._lives.get(record.slug, record.life))
+        for path, register in record.registers.items():
+            phase, claim = claimed_phase(path), claim_of(register.value)
+            if phase and claim and not claim.id:
+                self._done.pop((record.slug, *phase), None)
 
     def told(self, host: Host, event: effects.Emit) -> None:
         if event.type == "claim:reclaimed" and "was not heard" in str(event.payload["reason"]):

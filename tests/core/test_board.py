@@ -27,7 +27,8 @@ def content(made: Board) -> object:
     known = [
         (
             *(found.slug, found.life, found.title, found.status, found.priority, found.path),
-            {slug: (m.title, m.number, m.dependencies, m.undone, m.phases) for slug, m in found.milestones.items()},
+            sorted((slug, m.title, m.number, m.dependencies, m.undone) for slug, m in found.milestones.items()),
+            sorted(place for m in found.milestones.values() for place in m.phases),
             list(found.phases()),
         )
         for found in made.projects()
