@@ -32,10 +32,10 @@ order, and what has to be durable is on disk before anybody hears of it: persist
 
 # Nurseries and drain
 
-    engine       driver                                        cancelled last
-      edge       API                                           stopped last but one, within a deadline
-        mesh     links, listener                               deadline: the drain's grace
-          tick   heartbeat, TTL, alarm, files, disk, watchdog  cancelled first
+    engine       driver                                                cancelled last
+      edge       API                                                   stopped last but one, within a deadline
+        mesh     links, listener, runner                               deadline: the drain's grace
+          tick   heartbeat, TTL, intake, alarm, files, disk, watchdog  cancelled first
 
 # Choices
 

@@ -11,6 +11,7 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from meshd.agents import MemoryAgents
 from meshd.configuration import Configuration, Hivemind, Protolab
 from meshd.core.effects import Accepted
 from meshd.core.frames import CHANGE_BYTES
@@ -22,6 +23,7 @@ from meshd.core.stored import Stored
 from meshd.driver import FILES_EVERY_S, Driver
 from meshd.edits import Edits
 from meshd.model import Json, JsonObject, Now, Role
+from meshd.runner import Runner
 from meshd.store import MemoryStore
 from meshd.workspace import Invalid, MemoryWorkspace, Report, Unwritable
 from tests.shell.world import World, until
@@ -96,7 +98,7 @@ async def desk(
     configuration = Configuration(protolab=protolab, hivemind=hivemind)
     node = Node(configuration, Birth("boot", "1.0"), stored)
     driver = Driver(node, store, files, clock, lambda _: None)
-    driver.connect(Nowhere())
+    driver.connect(Nowhere(), Runner(MemoryAgents(clock), driver.put))
     async with trio.open_nursery() as nursery:
         await nursery.start(driver.run)
         await driver.show(driver.snapshot().documents.values())
