@@ -9,6 +9,7 @@ healed and has had its quiet time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from attrs import define, field
 
@@ -284,61 +285,67 @@ class NothingPrivate(Invariant):
                 self.require(SECRET not in repr(settings), f"{host} sends what belongs to one host: {settings}")
 
 
+_Worked: TypeAlias = tuple[Stamp, Place]
+"""A phase in one life of its project."""
+
+
 @define(eq=False)
 class WorkedOnOnce(Invariant):
     """No two agents work on one phase at a time (I2); none works on what is done, unless it was reclaimed (I3).
 
-    Where voters elect and nobody goes on alone. `_begun` is the latest generation that somebody has begun with.
+    Where voters elect and nobody goes on alone. A phase of a project that was created again, or that was added again,
+    is another one.
     """
 
     name = "I2"
     is_promised: bool = True
-    _working: dict[Place, Host] = field(factory=dict)
-    _begun: dict[Place, int] = field(factory=dict)
-    _done: dict[Place, tuple[Host, int]] = field(factory=dict)
-    _lives: dict[str, Stamp] = field(factory=dict)
+    _phases: dict[str, _Worked] = field(factory=dict)
+    _working: dict[_Worked, Host] = field(factory=dict)
+    _begun: dict[_Worked, int] = field(factory=dict)
+    _done: dict[_Worked, tuple[Host, int]] = field(factory=dict)
 
     def began(self, host: Host, feature: Feature) -> None:
         if not self.is_promised:
             return
-        place, generation = feature.place, feature.generation
-        other = self._working.setdefault(place, host)
-        self.require(other is host, f"{host} begins with {'/'.join(place)}, on which {other} still works")
-        last = self._begun.get(place, 0)
-        if generation <= last:
-            raise Violation("I3", f"{host} begins with generation {generation} of {'/'.join(place)}, after {last}")
-        self._begun[place] = generation
-        if place in self._done:
-            finisher, done = self._done[place]
-            raise Violation("I3", f"{host} begins with {'/'.join(place)}, which {finisher} did in generation {done}")
+        document = host.disk.documents[feature.slug]
+        phase = self._phases[feature.claim] = (document.life, feature.place)
+        other = self._working.setdefault(phase, host)
+        self.require(other is host, f"{host} begins with {'/'.join(feature.place)}, on which {other} still works")
+        last = self._begun.get(phase, 0)
+        if feature.generation <= last:
+            text = f"{host} begins with generation {feature.generation} of {'/'.join(feature.place)}, after {last}"
+            raise Violation("I3", text)
+        self._begun[phase] = feature.generation
+        if phase in self._done:
+            finisher, done = self._done[phase]
+            text = f"{host} begins with {'/'.join(feature.place)}, which {finisher} did in generation {done}"
+            raise Violation("I3", text)
 
     def finished(self, host: Host, feature: Feature) -> None:
-        if self._working.get(feature.place) is host:
-            del self._working[feature.place]
+        phase = self._phases.get(feature.claim)
+        if phase and self._working.get(phase) is host:
+            del self._working[phase]
 
     def saved(self, host: Host, record: effects.Record) -> None:
-        if isinstance(record, effects.SaveFeature) and record.feature.status is FeatureStatus.DONE:
-            feature = record.feature
-            if self._begun.get(feature.place) == feature.generation:
-                self._done[feature.place] = (host, feature.generation)
-        elif isinstance(record, effects.SaveDocument):
-            self._begin_anew(record)
+        match record:
+            case effects.SaveFeature(Feature(status=FeatureStatus.DONE) as feature) if feature.claim in self._phases:
+                phase = self._phases[feature.claim]
+                if self._begun.get(phase) == feature.generation:
+                    self._done[phase] = (host, feature.generation)
+            case effects.SaveDocument(slug, life, _, registers):
+                for path, register in registers.items():
+                    place, claim = claimed_phase(path), claim_of(register.value)
+                    if place and claim and not claim.id:
+                        self._added_again((life, (slug, *place)))
 
-    def _begin_anew(self, record: effects.SaveDocument) -> None:
-        """A project that was created again, and a phase that was added again, are to be worked on again."""
-        if record.life > self._lives.get(record.slug, record.life):
-            for place in [place for place in self._begun if place[0] == record.slug]:
-                self._begun.pop(place)
-                self._done.pop(place, None)
-        self._lives[record.slug] = max(record.life, self._lives.get(record.slug, record.life))
-        for path, register in record.registers.items():
-            phase, claim = claimed_phase(path), claim_of(register.value)
-            if phase and claim and not claim.id:
-                self._done.pop((record.slug, *phase), None)
+    def _added_again(self, phase: _Worked) -> None:
+        for known in (self._begun, self._done, self._working):
+            known.pop(phase, None)
 
     def told(self, host: Host, event: effects.Emit) -> None:
         if event.type == "claim:reclaimed" and "was not heard" in str(event.payload["reason"]):
-            self._done.pop(_place(event), None)
+            for phase in [phase for phase in self._done if phase[1] == _place(event)]:
+                del self._done[phase]
 
 
 def _place(event: effects.Emit) -> Place:
