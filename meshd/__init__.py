@@ -9,10 +9,11 @@ A module imports only from lower floors; a test walks the imports.
 
     floor 5  __main__  cli/            verbs: talk to a running daemon over its API, or start one
     floor 4  daemon                    composition root: builds everything, nests the nurseries, owns the drain
-    floor 3  driver  connections  api/ engine: the only caller of Node.step; one nursery per link; Quart-Trio app
+    floor 3  driver  connections  api/ engine: the only caller of Node.step; one nursery per link; Quart-Trio app;
+             runner                    one task per agent
     floor 2  config wire websocket     edges: one outside thing each
              links sockets store
-             workspace capacity
+             workspace agents capacity
              systemd logs events
     floor 1  core/                     the protocol, pure: no trio, time, random, logging, json or os
     floor 0  model configuration       words
@@ -31,10 +32,10 @@ order, and what has to be durable is on disk before anybody hears of it: persist
 
 # Nurseries and drain
 
-    engine       driver                                        cancelled last
-      edge       API                                           stopped last but one, within a deadline
-        mesh     links, listener                               deadline: the drain's grace
-          tick   heartbeat, TTL, alarm, files, disk, watchdog  cancelled first
+    engine       driver                                                cancelled last
+      edge       API                                                   stopped last but one, within a deadline
+        mesh     links, listener, runner                               deadline: the drain's grace
+          tick   heartbeat, TTL, intake, alarm, files, disk, watchdog  cancelled first
 
 # Choices
 
@@ -69,6 +70,10 @@ order, and what has to be durable is on disk before anybody hears of it: persist
   undone by a restart. A primary whose database is older takes back the settings that a worker still holds.
 - The categories are a document with a reserved slug (`@categories`), so that they have stamps, replay and exchange like
   projects. Events are what became so on this host, numbered here: two hosts number the same change differently.
+- Between the daemon and each agent stands a small process of its own (`guard`), which ends the whole run when its lease
+  does or the daemon is gone: a daemon that is stopped or killed could not. It costs 20 ms of CPU and 9 MiB a run.
+- An agent's output and errors are one log, in the order in which they came; so its result is the last line that is a
+  JSON object with `prUrl` or `error`, whichever stream it was written to.
 - With `hivemind.enabled: false` an instance is its own primary: nothing is queued, nobody is dialled.
 """
 

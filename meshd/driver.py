@@ -9,11 +9,11 @@ Rules (design, section 2, "The seam"):
 - When only the disk's reserve is left, a command of this host is refused before it is stepped. What peers send goes
   on; when the disk has no room for that either, the process ends: nothing is acknowledged that is not on disk.
 - One alarm is set at a time. It is due by the node's clock, which goes on while the host sleeps; trio's stands still.
-- Workspace files follow last, one write for each document, however often it changed meanwhile; while changes keep
-  coming, ten times a second. What then stands in a file is persisted with the next commit, so a later document is never
-  on disk without it.
+- Workspace files follow last, one write for each document or feature, however often it changed meanwhile; while changes
+  keep coming, ten times a second. What then stands in a document's file is persisted with the next commit, so a later
+  document is never on disk without it.
 
-    put -> inbox -> step -> outcomes -> commit -> send, dial, hang up, emit, note, reply -> workspace
+    put -> inbox -> step -> outcomes -> commit -> send, dial, hang up, start work, emit, note, reply -> workspace
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from meshd import wire
 from meshd.core import effects
 from meshd.core.documents import Document
 from meshd.core.effects import Accepted, Effect, Rejected
+from meshd.core.feature import Feature
 from meshd.core.inputs import AlarmDue, Input, LeadershipCommand, Request
 from meshd.core.node import Node
 from meshd.core.snapshot import Snapshot
@@ -53,6 +54,14 @@ class Links(Protocol):
     def send(self, links: Sequence[int], frame: bytes) -> None: ...
     def dial(self, url: str, delay_s: float) -> None: ...
     def hang_up(self, link: int, code: int, reason: str) -> None: ...
+
+
+class Work(Protocol):
+    """What the driver asks of the runner. None of these wait: the answer is an input."""
+
+    def start(self, feature: Feature, until_s: float) -> None: ...
+    def extend(self, claim: str, until_s: float) -> None: ...
+    def stop(self, claim: str, reason: str) -> None: ...
 
 
 @frozen
@@ -87,6 +96,7 @@ class Driver:
         self._clock = clock
         self._emit = emit
         self._links: Links | None = None
+        self._work: Work | None = None
         self._inbox, self._inputs = trio.open_memory_channel[_Entry](INBOX)
         self._outcomes, self._performed = trio.open_memory_channel[_Outcome](OUTCOMES)
         self._calls: dict[int, list[Accepted | Rejected]] = {}
@@ -95,11 +105,13 @@ class Driver:
         self._alarm_at_s = math.inf
         self._alarm_set = trio.Event()
         self._behind: dict[str, Document] = {}  # committed, and not in their files yet
+        self._features_behind: dict[str, Feature] = {}
         self._files_due_s = -math.inf
 
-    def connect(self, links: Links) -> None:
-        """Give the driver its links; before `run`."""
+    def connect(self, links: Links, work: Work) -> None:
+        """Give the driver its links and its runner; before `run`."""
         self._links = links
+        self._work = work
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Step and perform for ever. Raises `StoreError` when the disk refuses: what was asked for did not happen."""
@@ -139,14 +151,16 @@ class Driver:
         """The node as it is between two steps."""
         return self._node.snapshot(self._clock())
 
-    async def show(self, documents: Iterable[Document]) -> None:
-        """Bring the workspace files of these documents up to date, and those that had to wait; returns when it is done.
+    async def show(self, documents: Iterable[Document], features: Iterable[Feature] = ()) -> None:
+        """Bring the workspace files of these up to date, and those that had to wait; returns when it is done.
 
         Between two commits, as every write of files: what stands in a file is remembered before a later document is
         on disk.
         """
         settled = trio.Event()
-        await self._outcomes.send(_Outcome([effects.WriteProject(document) for document in documents], None, settled))
+        files: list[Effect] = [effects.WriteProject(document) for document in documents]
+        files += [effects.WriteFeature(feature) for feature in features]
+        await self._outcomes.send(_Outcome(files, None, settled))
         await settled.wait()
 
     async def sound_alarms(self) -> NoReturn:
@@ -184,7 +198,7 @@ class Driver:
     async def _gathered(self) -> list[_Outcome]:
         """The steps that wait; none when files are due before one comes."""
         batch: list[_Outcome] = []
-        with trio.move_on_at(self._files_due_s if self._behind else math.inf):
+        with trio.move_on_at(self._files_due_s if self._behind or self._features_behind else math.inf):
             batch.append(await self._performed.receive())
         while 0 < len(batch) < BATCH:
             try:
@@ -203,7 +217,8 @@ class Driver:
             await self._store.commit(records)
 
     def _do(self, effect: Effect) -> None:
-        assert self._links is not None, "connect() comes before run()"
+        assert self._links is not None
+        assert self._work is not None, "connect() comes before run()"
         match effect:
             case effects.Send(link, message):
                 self._links.send((link,), wire.encode(message))
@@ -217,6 +232,12 @@ class Driver:
             case effects.Alarm(at_s):
                 self._alarm_at_s = at_s
                 self._alarm_set.set()
+            case effects.StartWork(feature, until_s):
+                self._work.start(feature, until_s)
+            case effects.ExtendWork(claim, until_s):
+                self._work.extend(claim, until_s)
+            case effects.StopWork(claim, reason):
+                self._work.stop(claim, reason)
             case effects.Emit():
                 self._emit(effect)
             case effects.Note(level, text, fields):
@@ -224,7 +245,7 @@ class Driver:
             case effects.Reply(command, outcome):
                 if command in self._calls:
                     self._calls[command].append(outcome)
-            case effects.Persist() | effects.WriteProject():
+            case effects.Persist() | effects.WriteProject() | effects.WriteFeature():
                 pass  # done before and after, for the whole batch
 
     async def _write_files(self, batch: Sequence[_Outcome]) -> None:
@@ -232,12 +253,18 @@ class Driver:
             for effect in outcome.effects:
                 if isinstance(effect, effects.WriteProject):
                     self._behind[effect.document.slug] = effect.document
+                elif isinstance(effect, effects.WriteFeature):
+                    self._features_behind[effect.feature.id] = effect.feature
         is_awaited = any(outcome.settled is not None for outcome in batch)
-        if is_awaited or (self._behind and trio.current_time() >= self._files_due_s):
+        is_behind = self._behind or self._features_behind
+        if is_awaited or (is_behind and trio.current_time() >= self._files_due_s):
             documents, self._behind = self._behind, {}
+            features, self._features_behind = self._features_behind, {}
             written = await self._workspace.write(documents.values())
             self._seen += [SaveSeen(slug, document) for slug, document in written.items()]
-            if documents:
+            if features:
+                await self._workspace.write_features(features.values())
+            if is_behind:
                 self._files_due_s = trio.current_time() + FILES_EVERY_S
         if is_awaited:
             await self._commit([])

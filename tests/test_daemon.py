@@ -21,6 +21,7 @@ from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from meshd import wire
+from meshd.agents import MemoryAgents
 from meshd.configuration import Configuration, Hivemind, Protolab
 from meshd.configuration import Drain as DrainKeys
 from meshd.core.documents import Document
@@ -41,6 +42,10 @@ from tests.shell.world import World, until
 HERE, WORKER = "ws://here:4444", "ws://worker:4444"
 EPOCH_MS = 1_800_000_000_000
 GRACE_S = 5.0
+
+
+def clock() -> Now:
+    return Now(trio.current_time(), EPOCH_MS + round(trio.current_time() * 1000))
 
 
 class Store(MemoryStore):
@@ -115,6 +120,7 @@ class Daemon:
     drain: Drain = field(factory=Drain)
     samples: int = 0
     ended: trio.Event = field(factory=trio.Event)
+    agents: MemoryAgents = field(factory=lambda: MemoryAgents(clock))
     store: Store = field(init=False)
     files: Files = field(init=False)
     driver: Driver = field(init=False)
@@ -144,8 +150,9 @@ class Daemon:
             store=self.store,
             workspace=self.files,
             network=Listening(self.world.host(HERE), self.told),
-            clock=lambda: Now(trio.current_time(), EPOCH_MS + round(trio.current_time() * 1000)),
+            clock=clock,
             sample=self.sample,
+            agents=self.agents,
             random=Random(1),
             boot="boot",
             emit=lambda event: self.told.append(f"emit {event.type}"),

@@ -11,6 +11,7 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from meshd.agents import MemoryAgents
 from meshd.configuration import Configuration, Hivemind, Protolab
 from meshd.core.claim import Claim, ClaimStatus, register_value
 from meshd.core.documents import Document, Register
@@ -25,6 +26,7 @@ from meshd.driver import FILES_EVERY_S, Driver
 from meshd.edits import Edits
 from meshd.model import Json, JsonObject, Now, Role, Stamp
 from meshd.project import claim_path, flatten
+from meshd.runner import Runner
 from meshd.store import MemoryStore
 from meshd.workspace import Invalid, MemoryWorkspace, Report, Unwritable
 from tests.shell.world import World, until
@@ -99,7 +101,7 @@ async def desk(
     configuration = Configuration(protolab=protolab, hivemind=hivemind)
     node = Node(configuration, Birth("boot", "1.0"), stored)
     driver = Driver(node, store, files, clock, lambda _: None)
-    driver.connect(Nowhere())
+    driver.connect(Nowhere(), Runner(MemoryAgents(clock), driver.put))
     async with trio.open_nursery() as nursery:
         await nursery.start(driver.run)
         await driver.show(driver.snapshot().documents.values())

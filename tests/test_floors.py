@@ -34,10 +34,15 @@ FLOORS: dict[str, int] = {
     "meshd.workspace_files": 2,
     "meshd.events": 2,
     "meshd.agents": 2,
+    "meshd.agents_files": 2,
+    "meshd.agents_guard": 2,
+    "meshd.agents_memory": 2,
+    "meshd.guard": 2,
     "meshd.capacity": 2,
     "meshd.systemd": 2,
     "meshd.driver": 3,
     "meshd.connections": 3,
+    "meshd.runner": 3,
     "meshd.edits": 3,
     "meshd.disk_watch": 3,
     "meshd.api": 3,
@@ -66,13 +71,17 @@ SAME_FLOOR = {
     ("meshd.store_memory", "meshd.store_file"),
     ("meshd.wire", "meshd.wire_rules"),  # one edge in two files: messages, and what their values may be
     ("meshd.workspace", "meshd.workspace_files"),  # one edge in two files: what to write, and how on a disk
+    ("meshd.agents", "meshd.agents_files"),  # one edge in four files: runs, their files, their guards, their twin
+    ("meshd.agents", "meshd.agents_guard"),
+    ("meshd.agents", "meshd.agents_memory"),
+    ("meshd.agents_memory", "meshd.agents_guard"),
     ("meshd.__main__", "meshd.cli"),  # the entry point
 }
 CORE_NEVER = {"trio", "time", "random", "logging", "json", "orjson", "os", "pathlib", "asyncio"}
 CORE_MAY = {"attrs", "meshd"}  # beside the standard library
 
 NURSERIES = {
-    *("meshd.connections", "meshd.driver", "meshd.daemon", "meshd.api", "meshd.cli"),
+    *("meshd.connections", "meshd.driver", "meshd.runner", "meshd.daemon", "meshd.api", "meshd.cli"),
     "meshd.websocket",  # the library's reader runs in one, and so does each link that is accepted
     "meshd.links",  # accepts in memory as the websocket does
 }
@@ -258,3 +267,9 @@ def test_no_channel_is_without_a_bound(file: Path) -> None:
 def test_nothing_is_global_that_changes(file: Path) -> None:
     for node in ast.walk(tree_of(file)):
         assert not isinstance(node, ast.Global), f"{file}:{node.lineno}"
+
+
+def test_the_guard_needs_nothing_but_the_standard_library() -> None:
+    """It starts without site-packages, and each import costs every run."""
+    names = {name for _, name in imports_of(ROOT / "meshd" / "guard.py")}
+    assert names == {"__future__", "ctypes", "os", "select", "signal", "sys", "time"}

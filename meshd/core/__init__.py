@@ -54,5 +54,5 @@ their stamps, `news` for what a step changed and `originals` for what original p
 keeps what applications are told. `upkeep` puts together what keeps an instance right: `convergence` (who holds what we
 hold), `compaction` (sizes, and the end of tombstones), `watch` (links, queue, clock) and the `alerts` that they raise.
 `inputs` and `effects` are all that goes in and comes out, `messages` all that is said, `snapshot` all that may be
-looked at, `stored` all that is remembered.
+looked at, `stored` all that is remembered, and `kept` what is left of all that was ever to be persisted.
 """  # noqa: E501  the table's rows are one line each

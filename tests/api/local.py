@@ -55,6 +55,7 @@ class Local:
     now: Now = START
     disk: Disk = AMPLE
     events: EventStream = field(factory=EventStream)
+    stops: list[str] = field(factory=list)
     node: Node = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -99,6 +100,7 @@ class Local:
             version="0.1.0",
             snapshot=lambda: self.node.snapshot(self.now),
             submit=self.submit,
+            stop=self.stops.append,
             utc_ms=lambda: self.now.utc_ms,
             uptime_s=lambda: 12.3456,
             process_memory=lambda: ProcessMemory(60_000_000, 90_000_000),
