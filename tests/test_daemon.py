@@ -459,6 +459,7 @@ async def test_a_phase_is_worked_on_once_it_is_there(autojump_clock: MockClock) 
         await wait_all_tasks_blocked()
         assert len(daemon.agents.begun) == 3
         assert statuses(daemon) == ["done", "in_progress", "in_progress"]
+        await trio.sleep(1)
         written = json.loads(daemon.files.text(f"features/{feature.id}") or "")
         assert (written["status"], written["prUrl"]) == ("done", "https://host/pr/1")
 
