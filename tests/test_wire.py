@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshd.core.ballot import Proposal
-from meshd.core.claim import CLAIM_KEY, Claim, ClaimStatus, register_value
+from meshd.core.claim import Claim, ClaimStatus, register_value
 from meshd.core.documents import Change, Conflict, Kind, Register
 from meshd.core.messages import (
     TYPES,
@@ -52,7 +52,7 @@ from meshd.core.messages import (
 )
 from meshd.errors import DocumentError, LocalProtocolError
 from meshd.model import MAX_FRAME_BYTES, MAX_LABEL, MAX_TAGS, Capacity, Json, Stamp, Status
-from meshd.project import check_name
+from meshd.project import CLAIM_KEY, check_name
 from meshd.wire import decode, encode
 from meshd.wire_rules import MAX_CLAIMS, MAX_JSON_DEPTH
 

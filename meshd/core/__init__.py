@@ -48,8 +48,8 @@ is there), `election` (who leads, with `dialling` for the way to the primary, `c
 elected, `voting` for what binds a voter, `authority` for when a primary may decide, `standing` for the words and the
 transition table, `ballot` for what is on disk, `takeover` for what a new primary learns of claims, `partition` for the
 time without one, `history` for what was), `succession` (planned hand-over), `explanation` (all of that in words),
-`replication` (what the documents are, with `documents` for how they merge, `clock` for their stamps and `originals`
-for what original peers send), `settings` (what all hosts share, with `settings_schema` for what may be shared and
+`replication` (what the documents are, with `documents` for how they merge, `claim` for who holds a phase, `clock` for
+their stamps, `news` for what a step changed and `originals` for what original peers send), `settings` (what all hosts share, with `settings_schema` for what may be shared and
 `credentials` for what never is). `categories` is a document with the reserved slug `@categories`; `events` numbers and
 keeps what applications are told. `upkeep` puts together what keeps an instance right: `convergence` (who holds what we
 hold), `compaction` (sizes, and the end of tombstones), `watch` (links, queue, clock) and the `alerts` that they raise.

@@ -362,7 +362,7 @@ class Leadership:
         match canvass.verdict(self.policy, self.authority.majority - own, better, now):
             case Verdict.ELECTED if self.policy is Policy.QUORUM:
                 told = (proposal for vote in canvass.votes.values() for proposal in vote.proposals)
-                yield from self.voter.proposals.take_over(told, canvass.term)
+                yield from self.voter.proposals.learn(told)
                 yield from self._lead(canvass.term, f"elected by {len(canvass.granted()) + own} voters", now)
             case Verdict.ELECTED:
                 term = self.candidacy.own_term()

@@ -17,6 +17,20 @@ from attrs import field, frozen
 
 from meshd.model import JsonObject
 
+KEPT_KEYS = frozenset({
+    "id",
+    "status",
+    "projectSlug",
+    "milestoneSlug",
+    "phaseSlug",
+    "claimedBy",
+    "generation",
+    "claim",
+    "released",
+    "releaseReason",
+})  # fmt: skip
+"""Keys of `feature.json` that follow from the claim, and that no application writes."""
+
 
 class FeatureStatus(StrEnum):
     """As `feature.json` says it. A released one goes back to `BACKLOG` and is marked released."""

@@ -45,6 +45,7 @@ from meshd.core.snapshot import Snapshot
 from meshd.core.stored import Stored
 from meshd.core.succession import Succession
 from meshd.core.upkeep import Upkeep
+from meshd.core.work import Work
 from meshd.errors import DocumentError
 from meshd.model import Dialect, JsonObject, Now, Role, Status, utc_text
 
@@ -75,7 +76,11 @@ class Node:
             configuration, self._handshake, self._membership, self._leadership, self._replication, stored
         )
         self._succession = Succession(self._leadership, self._handshake, self._membership, self._upkeep.convergence)
-        self._status = Status.ALIVE
+        self._work = Work.restored(
+            *(configuration, birth.boot, self._handshake, self._membership, self._leadership, self._replication),
+            *(self._settings, stored),
+        )
+        self._is_leaving = False
         self._alarm_s = inf
         self._shares_file = False
         self._portrait = Portrait(
@@ -87,6 +92,7 @@ class Node:
             self._replication,
             self._settings,
             self._upkeep,
+            self._work,
         )
         self._dropped: Counter[str] = Counter()
         self._noted: set[tuple[str, str]] = set()
@@ -94,9 +100,11 @@ class Node:
     def step(self, happened: inputs.Input, now: Now) -> list[Effect]:
         """What to do about `happened`, in order."""
         before = self._course
+        self._replication.news.clear()
         effects = list(self._awake(now))
         effects += self._route(happened, now)
         effects += self._take_course(before, now)
+        effects += self._work.stepped(now)
         effects += self._tell_presence(now)
         effects += self._upkeep.stepped(now)
         effects += self._set_alarm(now)
@@ -116,8 +124,15 @@ class Node:
             case inputs.AlarmDue():
                 self._alarm_s = inf
                 yield from self._leadership.tick(now)
+                yield from self._work.tick(now)
+            case inputs.IntakeDue():
+                self._work.intake_due()
+            case inputs.WorkWanted(count):
+                self._work.wanted(count, now)
+            case inputs.WorkEnded():
+                yield from self._work.ended(happened, now)
             case inputs.HeartbeatDue(capacity):
-                self._portrait.capacity = capacity
+                self._portrait.sampled = capacity
                 yield from self._beat(now)
             case inputs.TtlDue():
                 yield from self._membership.check_ttl(now)
@@ -125,6 +140,7 @@ class Node:
                 yield from self._leadership.check(now)
                 yield from self._succession.check(now)
                 yield from self._upkeep.check(now)
+                yield from self._work.check(now)
             case inputs.CompactionDue():
                 yield from self._upkeep.compaction.run(now)
             case inputs.AcknowledgeCompaction():
@@ -146,6 +162,8 @@ class Node:
                 yield from self._started(now)
             case inputs.DrainRequested(reason):
                 yield from self._drain(reason, now)
+            case _:
+                yield from self._work.command(happened, now)
 
     # Leadership
 
@@ -164,6 +182,8 @@ class Node:
             yield from self._replication.lead(leads)
         elif led is not None:
             self._replication.follow()
+        if leads != led:
+            yield from self._work.took_course(now)
         link = self._leadership.primary_link
         if follows != followed:  # also the same one in another term: between the two it acknowledged nothing
             yield from self._follow(link, now)
@@ -199,7 +219,7 @@ class Node:
             yield from self._leadership.forgive(late_s, now)
 
     def _set_alarm(self, now: Now) -> Iterator[Effect]:
-        due_s = self._leadership.due_s(now)
+        due_s = min(self._leadership.due_s(now), self._work.due_s())
         if due_s < self._alarm_s:
             self._alarm_s = due_s
             yield Alarm(max(due_s, now.mono_s))
@@ -211,6 +231,7 @@ class Node:
             yield from self._leadership.begin(now)
         if not self._enabled or self._configuration.protolab.role is Role.WORKER:
             yield from self._share_file(now)
+        yield from self._work.begin(now)
 
     def _link_up(self, link: int, address: str, url: str | None, now: Now) -> Iterator[Effect]:
         self._handshake.opened(link, address, url, now)
@@ -225,6 +246,7 @@ class Node:
         line = self._handshake.closed(link)
         if line is None:
             return
+        self._work.link_down(link)
         leadership = self._leadership  # a primary that has not taken us in may refuse us, again and again
         carries_life = leadership.is_primary or (link == leadership.primary_link and leadership.contact.is_taken_in)
         if line.instance_id and carries_life and not self._handshake.of(line.instance_id) and not self._is_leaving:
@@ -283,6 +305,8 @@ class Node:
                 yield from self._replication.acknowledged(message)
             case messages.Digest():
                 yield from self._replication.compare(link, message)
+                if message.answer and link == self._leadership.primary_link:
+                    yield from self._work.compared(link, now)
             case messages.Documents():
                 self._upkeep.received(line, message, now)
                 yield from self._replication.states(message, self._handshake.links(Dialect.NATIVE, but=link))
@@ -308,6 +332,8 @@ class Node:
                 yield from self._succession.handed_over(line, message, now)
             case messages.Nominate():
                 yield from self._succession.nominated(line, message, now)
+            case _:
+                yield from self._work.received(line, message, now)
 
     def _malformed(self, line: Line, reason: str) -> Iterator[Effect]:
         self._dropped["malformed"] += 1
@@ -398,6 +424,7 @@ class Node:
             yield from self._membership.beat(heartbeat, now)
             yield from self._leadership.heard_beat(line, heartbeat, now)
             yield from self._upkeep.heard_root(line, heartbeat.root, now)
+            yield from self._work.heard_beat(line, heartbeat, now)
 
     def _heard_goodbye(self, line: Line, goodbye: messages.Goodbye, now: Now) -> Iterator[Effect]:
         if goodbye.instance_id != line.instance_id and line.link != self._leadership.primary_link:
@@ -444,7 +471,8 @@ class Node:
     def _drain(self, reason: str, now: Now) -> Iterator[Effect]:
         if self._is_leaving:
             return
-        self._status = Status.DRAINING
+        self._is_leaving = True
+        yield from self._work.leave(now)
         successor = self._succession.successor() if self._leadership.is_primary else None
         self._leadership.leave()
         yield Note(Level.INFO, f"draining: {reason}")
@@ -477,8 +505,8 @@ class Node:
         return self._configuration.hivemind.original_peers == "allow"
 
     @property
-    def _is_leaving(self) -> bool:
-        return self._status is Status.DRAINING
+    def _status(self) -> Status:
+        return Status.DRAINING if self._is_leaving or self._work.is_draining else Status.ALIVE
 
     @property
     def _own_id(self) -> str:

@@ -2,7 +2,8 @@
 
 A hook is called only where a class has its own: `stepped` after every step of a host, `saved` for each record that
 comes on disk, `sent` for each frame, `told` for each event that applications see, `acknowledged` for each edit whose
-reply was released, `ended` when everything is healed and has had its quiet time.
+reply was released, `began` and `finished` for the work of agents, `ended` when everything is
+healed and has had its quiet time.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ from attrs import define, field
 
 from meshd.core import effects, messages
 from meshd.core.ballot import Ballot
-from meshd.core.documents import Document, merge
+from meshd.core.board import Board
+from meshd.core.claim import claim_of
+from meshd.core.documents import Change, Document, merge
+from meshd.core.feature import Feature, FeatureStatus
 from meshd.core.messages import Message
 from meshd.core.node import Node
+from meshd.core.phases import Place
 from meshd.core.snapshot import Snapshot
 from meshd.core.standing import Policy
-from meshd.model import Now, Role, Status
+from meshd.model import Now, Role, Stamp, Status
+from meshd.project import claimed_phase, is_claim
 from meshd.simulation.host import Host
 
 
@@ -41,6 +47,8 @@ class Invariant:
     def sent(self, host: Host, message: Message) -> None: ...
     def told(self, host: Host, event: effects.Emit) -> None: ...
     def acknowledged(self, host: Host, written: Document) -> None: ...
+    def began(self, host: Host, feature: Feature) -> None: ...
+    def finished(self, host: Host, feature: Feature) -> None: ...
     def ended(self, snapshots: Sequence[tuple[Host, Snapshot]]) -> None: ...
 
     def require(self, is_so: bool, text: str) -> None:
@@ -87,7 +95,10 @@ class OneDecides(Invariant):
 
 @define(eq=False)
 class NothingLost(Invariant):
-    """An acknowledged change is in effect at the end, or was overwritten by a later one."""
+    """An acknowledged change is in effect at the end, or was overwritten by a later one.
+
+    A claim is overwritten by what beats it in its own order, which may be older: `merge` knows both orders.
+    """
 
     name = "I4"
     _written: list[tuple[str, Document]] = field(factory=list)
@@ -227,8 +238,8 @@ class Bounded(Invariant):
     def stepped(self, host: Host, now: Now) -> None:
         node = host.node
         assert node is not None
-        most = host.configuration.outbox.max_changes
-        if len(node._replication.outbox) > most:
+        most, queue = host.configuration.outbox.max_changes, node._replication.outbox
+        if len(queue) > most and sum(not _is_claimed(change) for change in queue.values()) > most:
             raise Violation(self.name, f"the outbox of {host} holds more than {most} changes")
         if len(node._membership.members) >= self.nodes:
             raise Violation(self.name, f"{host} knows more members than there are: {list(node._membership.members)}")
@@ -236,6 +247,11 @@ class Bounded(Invariant):
             raise Violation(self.name, f"{host} holds {len(node._handshake.lines)} links")
         if len(node._upkeep.alerts.standing) > 8 * self.nodes:
             raise Violation(self.name, f"{host} has {len(node._upkeep.alerts.standing)} alerts")
+
+
+def _is_claimed(change: Change) -> bool:
+    """Whether a change says how a claim stands: such a one is never refused, and each takes the place of others."""
+    return all(map(is_claim, change.fields)) and bool(change.fields)
 
 
 @define(eq=False)
@@ -268,8 +284,108 @@ class NothingPrivate(Invariant):
                 self.require(SECRET not in repr(settings), f"{host} sends what belongs to one host: {settings}")
 
 
-def all_invariants(nodes: int, clock: Callable[[Host], Now]) -> list[Invariant]:
-    """A fresh set for one run with so many nodes; `clock` is what a host's clocks show."""
+@define(eq=False)
+class WorkedOnOnce(Invariant):
+    """No two agents work on one phase at a time (I2); none works on what is done, unless it was reclaimed (I3).
+
+    Where voters elect and nobody goes on alone. `_begun` is the latest generation that somebody has begun with.
+    """
+
+    name = "I2"
+    is_promised: bool = True
+    _working: dict[Place, Host] = field(factory=dict)
+    _begun: dict[Place, int] = field(factory=dict)
+    _done: dict[Place, tuple[Host, int]] = field(factory=dict)
+    _lives: dict[str, Stamp] = field(factory=dict)
+
+    def began(self, host: Host, feature: Feature) -> None:
+        if not self.is_promised:
+            return
+        place, generation = feature.place, feature.generation
+        other = self._working.setdefault(place, host)
+        self.require(other is host, f"{host} begins with {'/'.join(place)}, on which {other} still works")
+        last = self._begun.get(place, 0)
+        if generation <= last:
+            raise Violation("I3", f"{host} begins with generation {generation} of {'/'.join(place)}, after {last}")
+        self._begun[place] = generation
+        if place in self._done:
+            finisher, done = self._done[place]
+            raise Violation("I3", f"{host} begins with {'/'.join(place)}, which {finisher} did in generation {done}")
+
+    def finished(self, host: Host, feature: Feature) -> None:
+        if self._working.get(feature.place) is host:
+            del self._working[feature.place]
+
+    def saved(self, host: Host, record: effects.Record) -> None:
+        if isinstance(record, effects.SaveFeature) and record.feature.status is FeatureStatus.DONE:
+            feature = record.feature
+            if self._begun.get(feature.place) == feature.generation:
+                self._done[feature.place] = (host, feature.generation)
+        elif isinstance(record, effects.SaveDocument):
+            self._begin_anew(record)
+
+    def _begin_anew(self, record: effects.SaveDocument) -> None:
+        """A project that was created again, and a phase that was added again, are to be worked on again."""
+        if record.life > self._lives.get(record.slug, record.life):
+            for place in [place for place in self._begun if place[0] == record.slug]:
+                self._begun.pop(place)
+                self._done.pop(place, None)
+        self._lives[record.slug] = max(record.life, self._lives.get(record.slug, record.life))
+        for path, register in record.registers.items():
+            phase, claim = claimed_phase(path), claim_of(register.value)
+            if phase and claim and not claim.id:
+                self._done.pop((record.slug, *phase), None)
+
+    def told(self, host: Host, event: effects.Emit) -> None:
+        if event.type == "claim:reclaimed" and "was not heard" in str(event.payload["reason"]):
+            self._done.pop(_place(event), None)
+
+
+def _place(event: effects.Emit) -> Place:
+    """The phase that an event is about."""
+    told = event.payload
+    return str(told["projectSlug"]), str(told["milestoneSlug"]), str(told["phaseSlug"])
+
+
+@define(eq=False)
+class LiveHolderKeeps(Invariant):
+    """A claim is never taken back from who works on it; in the end everybody knows the claims that stand."""
+
+    name = "I8"
+    is_promised: bool = True
+    _working: dict[tuple[Place, int], Host] = field(factory=dict)
+
+    def began(self, host: Host, feature: Feature) -> None:
+        self._working[feature.place, feature.generation] = host
+
+    def finished(self, host: Host, feature: Feature) -> None:
+        self._working.pop((feature.place, feature.generation), None)
+
+    def told(self, host: Host, event: effects.Emit) -> None:
+        if event.type == "claim:reclaimed" and self.is_promised:
+            place = _place(event)
+            holder = self._working.get((place, int(str(event.payload["generation"]))))
+            self.require(holder is None, f"{host} takes {'/'.join(place)} from {holder}, which works on it")
+
+    def ended(self, snapshots: Sequence[tuple[Host, Snapshot]]) -> None:
+        held = {(host.name, view.claim) for host, snapshot in snapshots for view in snapshot.work.held}
+        running = {host.name for host, _ in snapshots}
+        for host, snapshot in snapshots:
+            board = Board()
+            for document in snapshot.documents.values():
+                board.update(document, document.slug)
+            for project in board.projects():
+                for claim, place in ((phase.claim, phase.place) for phase in project.phases()):
+                    if claim and claim.is_live and claim.holder in running:
+                        text = f"{host} sees {'/'.join(place)} held by {claim.holder}, which does not know of it"
+                        self.require((claim.holder, claim.id) in held, text)
+
+
+def all_invariants(nodes: int, clock: Callable[[Host], Now], *, is_exclusive: bool) -> list[Invariant]:
+    """A fresh set for one run with so many nodes; `clock` is what a host's clocks show.
+
+    `is_exclusive`: whether the configuration promises that no two hosts work on one phase.
+    """
     return [
         OneDecides(clock),
         Converged(),
@@ -279,4 +395,6 @@ def all_invariants(nodes: int, clock: Callable[[Host], Now]) -> list[Invariant]:
         Bounded(nodes),
         DrainedIsOffline(),
         NothingPrivate(),
+        WorkedOnOnce(is_exclusive),
+        LiveHolderKeeps(is_exclusive),
     ]
