@@ -15,7 +15,7 @@ from pathlib import Path
 SECONDS = {"small": 1.0, "medium": 1.5, "large": 2.0}
 """How long the work takes, by the complexity that the phase states."""
 
-CANNOT = {"page-on-call": "the pager refuses the connection"}
+CANNOT = {"page-on-call": "pager unreachable"}
 """The phases that this agent always fails, each with why."""
 
 
@@ -27,14 +27,14 @@ def main(diary: Path) -> int:
     print(f"{phase}: {feature['title']}", flush=True)  # noqa: T201  it goes to the log of the run
     time.sleep(SECONDS.get(feature.get("complexity"), 1.0))
     error = CANNOT.get(phase)
-    write(diary, "failed" if error else "done")
-    url = f"https://git.example/{os.environ['MESHD_PROJECT']}/{phase}"
-    print(json.dumps({"error": error} if error else {"prUrl": url}))  # noqa: T201  its result
+    number = write(diary, "failed" if error else "done")
+    result = {"error": error} if error else {"prUrl": f"https://git.example/pull/{number}"}
+    print(json.dumps(result))  # noqa: T201  its result
     return 1 if error else 0
 
 
-def write(diary: Path, what: str) -> None:
-    """One line, in one write: agents on all hosts append to this file."""
+def write(diary: Path, what: str) -> int:
+    """One line, in one write, because several agents append to this file; returns the number of the line."""
     line = {
         "what": what,
         "at": time.monotonic(),
@@ -44,6 +44,8 @@ def write(diary: Path, what: str) -> None:
     }
     with diary.open("ab", buffering=0) as file:
         file.write(json.dumps(line).encode() + b"\n")
+        end = file.tell()
+    return diary.read_bytes()[:end].count(b"\n")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Phase:
 
     @property
     def row(self) -> tuple[str, ...]:
-        """Its line of the table under `HEADERS`."""
+        """Its line of the table under `HEADERS`, short enough for a terminal of 80 columns."""
         focus = ", ".join(sorted(foci_of(self.files) - {Focus.FULLSTACK}))
         status = "waits" if self.status == "unclaimed" and self.waits_for else self.status
         return (self.name, focus, status, self.holder or NOTHING, str(self.generation or NOTHING), self._result)
@@ -55,8 +55,8 @@ class Phase:
     @property
     def _result(self) -> str:
         if self.status == "unclaimed" and self.waits_for:
-            return f"after {', '.join(self.waits_for)}"
-        return self.pr_url or self.error or ""
+            return f"after {self.waits_for[0]}"
+        return (self.pr_url or "").removeprefix("https://") or self.error or ""
 
     @property
     def line(self) -> str:

@@ -206,11 +206,13 @@ class Story:
 
     async def wait_for_work(self, leader: Instance) -> Run:
         """Wait until the primary works on a phase that it may be killed in; returns that run."""
-        what = f"{leader.name} works on {' or '.join(LOSABLE)}"
+        what = f"{leader.name} leads, and works on {' or '.join(LOSABLE)}"
         await self.watch.until(lambda: bool(self._losable(leader)), WORK_WITHIN_S, what)
         return self._losable(leader)[0]
 
     def _losable(self, leader: Instance) -> list[Run]:
+        if self.watch.leader() is not leader:
+            return []
         return [run for run in self._runs() if run.instance == leader.name and run.phase in LOSABLE]
 
     def _runs(self) -> list[Run]:
@@ -221,7 +223,7 @@ class Story:
         others = self.mesh.others(victim)
         start_s = trio.current_time()
         await victim.kill()
-        text = f"SIGKILL to {victim.name}, the primary, in the middle of {run.name}: no goodbye, no flush"
+        text = f"SIGKILL to {victim.name}, the primary, while it works on {run.name}: no goodbye, no flush"
         self.screen.say("killed", text, instance=victim.name, phase=run.phase, generation=run.generation)
         await self._notice(others[0], victim, Status.SUSPECT, start_s, "its link closed without a goodbye")
         await self.watch.until(lambda: self.watch.leader() in others, NOTICE_WITHIN_S, PROMISES["led"])
@@ -244,11 +246,9 @@ class Story:
         assert heir is not None, "a phase keeps its generation"
         after_s = trio.current_time() - death_s
         if after_s < LEFT_FOR_S:
-            raise NotKept(
-                f"{run.phase} was taken from {victim.name} {after_s:.1f} s after its death, not {LEFT_FOR_S:g}"
-            )
-        text = f"{run.phase} goes to {heir.holder} {after_s:.1f} s after the death of {victim.name}, not before"
-        self._keep("reclaimed", f"{text} the {LEFT_FOR_S:g} s that it is left to a holder")
+            raise NotKept(f"{heir.name} was taken from {victim.name} {after_s:.1f} s after its death")
+        text = f"{heir.name} goes to {heir.holder} {after_s:.1f} s after the death of {victim.name}"
+        self._keep("reclaimed", f"{text}: the new primary left it alone for {LEFT_FOR_S:g} s")
 
     def _heir(self, run: Run) -> Phase | None:
         """The phase of this run once somebody holds it in a later generation."""
@@ -267,7 +267,7 @@ class Story:
         text = f"{victim.name} is online again on every instance, {after_s:.1f} s after its start"
         self.screen.say("online", text, instance=victim.name, after=round(after_s, 3))
         await self.watch.until(lambda: self._knows(victim, run), CARRY_WITHIN_S, PROMISES["returned"])
-        self._keep("returned", f"{victim.name} knows that {run.phase} is no longer its own")
+        self._keep("returned", f"{victim.name} knows that {run.name} is no longer its own")
 
     def _knows(self, instance: Instance, run: Run) -> bool:
         return any(

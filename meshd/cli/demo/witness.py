@@ -29,6 +29,11 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The name of its phase alone."""
+        return self.phase.rpartition("/")[2]
+
+    @property
+    def claim(self) -> str:
         return f"{self.phase}, generation {self.generation}"
 
 
@@ -59,7 +64,7 @@ def faults(phases: Sequence[Phase], told: Sequence[Run], instances: Sequence[Ins
 
 
 def _repeated(told: Sequence[Run]) -> Iterator[str]:
-    for name, times in Counter(run.name for run in told).items():
+    for name, times in Counter(run.claim for run in told).items():
         if times > 1:
             yield f"{name} was begun {times} times"
 
@@ -79,11 +84,11 @@ def _too_early(phase: Phase, run: Run, done_s: Mapping[str, float]) -> Iterator[
         milestone, _, name = place.partition("/")
         is_needed = milestone in phase.after or (milestone == phase.milestone and name in phase.after)
         if is_needed and ended_s > run.begun_s:
-            yield f"{run.name} was begun before {place} was done"
+            yield f"{run.claim} was begun before {place} was done"
 
 
 def _unsuited(by_place: Mapping[str, Phase], told: Sequence[Run], instances: Mapping[str, Instance]) -> Iterator[str]:
     for run in told:
         instance = instances[run.instance]
         if not matches(instance.focus, instance.tags, by_place[run.phase].files):
-            yield f"{run.name} was begun on {run.instance}, whose focus it does not suit"
+            yield f"{run.claim} was begun on {run.instance}, whose focus it does not suit"
