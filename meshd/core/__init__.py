@@ -49,8 +49,17 @@ elected, `voting` for what binds a voter, `authority` for when a primary may dec
 transition table, `ballot` for what is on disk, `takeover` for what a new primary learns of claims, `partition` for the
 time without one, `history` for what was), `succession` (planned hand-over), `explanation` (all of that in words),
 `replication` (what the documents are, with `documents` for how they merge, `claim` for who holds a phase, `clock` for
-their stamps, `news` for what a step changed and `originals` for what original peers send), `settings` (what all hosts share, with `settings_schema` for what may be shared and
-`credentials` for what never is). `categories` is a document with the reserved slug `@categories`; `events` numbers and
+their stamps, `news` for what a step changed and `originals` for what original peers send), `settings` (what all hosts
+share, with `settings_schema` for what may be shared and `credentials` for what never is), and `work` (who works on
+what).
+
+`work` puts together five: `intake` looks for work and asks, `claims` decides on a primary and stores for it on a voter,
+`leases` renews and takes back, `holding` works, settles and gives up, `audit` finds what was done twice. They see the
+phases through the `ledger` (claims as they stand) and the `board` (all phases in order, with `projects` and `phases`);
+`claimability` says of a phase whether it can be had, by whom and why not, with `affinity` for what suits whom,
+`blockage` and `cycles` for what never can. A claim that was granted becomes a `feature`, with its `feature_text`.
+
+`categories` is a document with the reserved slug `@categories`; `events` numbers and
 keeps what applications are told. `upkeep` puts together what keeps an instance right: `convergence` (who holds what we
 hold), `compaction` (sizes, and the end of tombstones), `watch` (links, queue, clock) and the `alerts` that they raise.
 `inputs` and `effects` are all that goes in and comes out, `messages` all that is said, `snapshot` all that may be
