@@ -296,12 +296,58 @@ def test_what_failed_for_good_is_tried_again_when_a_person_says_so() -> None:
     assert shown(mesh, mesh.host(3)).get("attempts") is None, "its attempts are counted anew"
 
 
-def test_a_word_of_a_person_gives_way_to_who_was_granted_the_phase_meanwhile() -> None:
-    """Both are of one generation: whoever was granted it already works on it."""
-    mesh = Workforce.at_work(without_command=("dev-01", "dev-02", "dev-03"), intake=evolve(INTAKE, max_attempts=1))
+@pytest.mark.parametrize("outcome", [Outcome.RETRY, Outcome.FAILED])
+def test_a_word_of_a_person_gives_way_to_who_was_granted_the_phase_meanwhile(outcome: Outcome) -> None:
+    """Both are of one generation: whoever was granted it works on it already."""
+    mesh = Workforce.at_work(without_command=("dev-01", "dev-02"))
     mesh.put(mesh.host(1), "site", site("p"))
-    mesh.wait_for(mesh.host(3))
-    mesh.take(mesh.host(3))
-    mesh.settle_phase(mesh.host(3), Outcome.FAILED)
-    mesh.settle_phase(mesh.host(1), Outcome.RETRY)
-    assert mesh.status() == "dev-03 in_progress 3"
+    mesh.settle()
+    mesh.end(P, Outcome.FAILED)
+    mesh.advance(BACKOFF_S - 1)
+    mesh.delay(mesh.host(2), mesh.host(1))
+    mesh.settle_phase(mesh.host(2), outcome)
+    mesh.advance(TICK_S)
+    assert mesh.working() == {P: "dev-03"}
+    mesh.heal()
+    mesh.advance(1)
+    assert mesh.status() == "dev-03 in_progress 2"
+    assert mesh.working() == {P: "dev-03"}
+
+
+def test_a_phase_that_is_added_again_gives_way_to_who_was_granted_it_meanwhile() -> None:
+    mesh = Workforce.at_work(without_command=("dev-01",))
+    mesh.stops_s = 8.0
+    mesh.order(mesh.host(3), inputs.SetDraining(1, is_draining=True))
+    mesh.put(mesh.host(1), "site", site("p"))
+    mesh.settle()
+    mesh.end(P, Outcome.FAILED)
+    mesh.order(mesh.host(2), inputs.SetDraining(1, is_draining=True))
+    mesh.order(mesh.host(3), inputs.SetDraining(1, is_draining=False))
+    mesh.advance(BACKOFF_S - 1)
+    mesh.delay(mesh.host(2), mesh.host(1))
+    mesh.put(mesh.host(2), "site", site("q"))
+    mesh.put(mesh.host(2), "site", site("p"))
+    mesh.advance(TICK_S)
+    assert mesh.working() == {P: "dev-03"}
+    mesh.heal()
+    mesh.order(mesh.host(2), inputs.SetDraining(1, is_draining=False))
+    assert mesh.states(mesh.host(3)) == {P: "stopping"}, "for a moment the phase was gone"
+    mesh.advance(mesh.stops_s - 1)
+    assert mesh.status() == "dev-03 in_progress 2", "it is not taken back from who still stops"
+    mesh.advance(TICK_S)
+    assert mesh.status().endswith("in_progress 3")
+    mesh.safe()
+
+
+def test_work_that_is_done_after_it_was_taken_back_stands_while_nobody_has_begun_anew() -> None:
+    mesh = Workforce.at_work(without_command=("dev-01", "dev-02", "dev-03"))
+    worker = mesh.host(2)
+    mesh.put(worker, "site", site("p"))
+    mesh.wait_for(worker)
+    taken = mesh.take(worker)
+    mesh.wait_for(worker, 0)
+    mesh.settle_phase(worker, Outcome.RELEASED, generation=1)
+    assert isinstance(mesh.settle_phase(worker, Outcome.DONE, generation=1, pr_url="https://x/1"), Accepted)
+    assert mesh.status() == "dev-02 done 1"
+    assert shown(mesh, mesh.host(3))["featureId"] == taken
+    assert mesh.feature(worker).status == "done"
