@@ -129,8 +129,8 @@ class Holding:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The claims to be renewed."""
-        return tuple(name for name, held in self.held.items() if not held.is_lost)
+        """The claims to be renewed: also those that are lost, until their work has stopped."""
+        return tuple(self.held)
 
     @property
     def _own_id(self) -> str:
@@ -325,6 +325,19 @@ class Holding:
         status = ClaimStatus.DONE if command.outcome is Outcome.DONE else ClaimStatus.FAILED
         claim = evolve(self._claim(feature), status=status, pr_url=command.pr_url, error=command.error)
         yield from self._write(feature, claim, now)
+
+    def given_back(self, claim: Claim | None) -> Feature | None:
+        """The feature of a claim that this host held, and that was released without another in its place."""
+        if claim is None or claim.status is not ClaimStatus.RELEASED or claim.id in self.held:
+            return None
+        return self.features.get(feature_id(claim.id, claim.claimed_ms))
+
+    def done_after_all(self, feature: Feature, command: SettlePhase, now: Now) -> Iterator[Effect]:
+        """The work was finished although its claim was released: it stands, while nobody has begun anew."""
+        claim = evolve(self._claim(feature), status=ClaimStatus.DONE, note=command.note)
+        claim = evolve(claim, pr_url=command.pr_url, error=command.error)
+        yield from self._keep(evolve(feature, status=FeatureStatus.DONE, released=None), "feature:updated")
+        yield from self.ledger.write(feature.place, claim, now)
 
     def release(self, held: Held, why: str, now: Now) -> Iterator[Effect]:
         """Give a claim back: when the work has stopped."""

@@ -379,6 +379,12 @@ class Work:
         if generation is not None and generation != phase.generation:
             yield from self.holding.came_late(place, command, now)
             return Rejected("stale", f"it is at generation {phase.generation}, not {generation}")
+        if generation is not None and (feature := self.holding.given_back(phase.claim)):
+            if command.outcome is Outcome.DONE:
+                yield from self.holding.done_after_all(feature, command, now)
+                return None
+            if command.outcome in (Outcome.FAILED, Outcome.PROGRESS):
+                return Rejected("not-holder", f"this host holds it no more: {feature.released}")
         return (yield from self._settle_free(place, phase.claim, command, now))
 
     def _settle_held(self, held: Held, command: SettlePhase, now: Now) -> Generator[Effect, None, Rejected | None]:

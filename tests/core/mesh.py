@@ -427,8 +427,9 @@ def check_order(answer: Sequence[Effect]) -> None:
 
 def _written(record: effects.Record) -> Iterator[str]:
     match record:
-        case effects.SaveDocument(slug=slug):
+        case effects.SaveDocument(slug=slug, registers=registers):
             yield f"document {slug}"
+            yield from {f"written {register.stamp}" for register in registers.values()}
         case effects.SaveOutbox(change):
             yield f"change {change.origin} {change.seq}"
         case effects.SaveSeq(origin):
@@ -468,7 +469,7 @@ def _told_by_message(message: messages.Message) -> Iterator[str]:
     match message:
         case messages.Changes(changes=changes):
             for change in changes:
-                yield from (f"document {change.slug}", f"change {change.origin} {change.seq}", f"seq {change.origin}")
+                yield from (f"written {change.stamp}", f"change {change.origin} {change.seq}", f"seq {change.origin}")
         case messages.SettingsEvent():
             yield "settings shared"
         case messages.Ack(origin):
