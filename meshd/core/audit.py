@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from attrs import define, evolve
 
-from meshd.core.claim import Claim, ClaimStatus
+from meshd.core.claim import BEHIND_ALL, Claim, ClaimStatus
 from meshd.core.effects import Effect, Emit, Level, Note
 from meshd.core.ledger import Ledger
 from meshd.core.phases import Place
@@ -31,7 +31,9 @@ class Audit:
 
     def met(self, place: Place, winner: Claim, loser: Claim, now: Now) -> Iterator[Effect]:
         """Two claims met at this hub, and one stands."""
-        if winner.id == loser.id or winner.generation != loser.generation or not (winner.id and loser.id):
+        if winner.id == loser.id or winner.generation != loser.generation:
+            return
+        if BEHIND_ALL in (winner.priority, loser.priority):  # the word of a person, who works on nothing
             return
         outcome = _outcome(winner, loser)
         slug, milestone, phase = place

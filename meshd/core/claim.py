@@ -10,6 +10,8 @@ Rules (design, section 4):
 - What people see of it are the phase's `executionStatus`, `claimedBy`, `claimedAt`, `featureId`, ... (`shown`). A phase
   that was never claimed shows what was written there.
 - It stays when its phase is removed, hidden. When the phase is added again it begins anew: released, one generation on.
+- What a person says of a phase that nobody holds is of a generation of its own, too. In case the same generation was
+  granted meanwhile, both give way to its holder (`BEHIND_ALL`), unless a person says that it is done.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from meshd.model import LAST_UTC_MS, Json, JsonObject, Stamp, utc_text
 from meshd.project import Flat
 
 LAST = 1 << 30  # where a holder stands that is not among the peers
+BEHIND_ALL = LAST + 1  # where the word of somebody stands who does not hold the phase
 
 SHOWN_KEYS = frozenset({
     "executionStatus",
@@ -200,7 +203,7 @@ def _released(claim: Claim) -> Claim:
         claim.generation + 1,
         "",
         claim.holder,
-        claim.priority,
+        BEHIND_ALL,
         ClaimStatus.RELEASED,
         claim.claimed_ms,
         note="the phase was added again",

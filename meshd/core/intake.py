@@ -24,7 +24,7 @@ from attrs import define, evolve, field, frozen
 
 from meshd.configuration import Configuration
 from meshd.core import claimability
-from meshd.core.claim import Claim, ClaimStatus
+from meshd.core.claim import BEHIND_ALL, Claim, ClaimStatus
 from meshd.core.claimability import Claimant
 from meshd.core.claims import GRANTED
 from meshd.core.holding import Holding
@@ -212,7 +212,7 @@ class Intake:
         """What a person makes of a phase that nobody holds: a generation of its own."""
         self._number += 1
         generation = claim.generation + 1 if claim else 1
-        own = (f"{self.boot}-{self._number}", self.configuration.protolab.instance_id, self.configuration.priority)
+        own = (f"{self.boot}-{self._number}", self.configuration.protolab.instance_id, BEHIND_ALL)
         return Claim(generation, *own, status, now.utc_ms)
 
     def view(self) -> Mapping[str, DecisionView]:

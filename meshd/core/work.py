@@ -282,9 +282,7 @@ class Work:
                 yield from self._claim_met(each, now)
         if news.is_touched:
             self.intake.is_due = True
-            for held in list(self.holding.held.values()):
-                if self.ledger.board.phase(held.feature.place) is None:
-                    yield from self.holding.turned(held.feature.place, None, now)
+            yield from self.holding.documents_changed(now)
         if self.intake.is_due and not self.why_off and not self._why_not_yet(now):
             is_tick, self._is_tick = self._is_tick, False
             for request in list(self.intake.look(now, is_tick=is_tick)):
@@ -295,7 +293,8 @@ class Work:
         self.ledger.turned(place, met.claim if met.stands else met.before)
         if stands is None:
             return
-        yield from self.claims.proposals.granted(place, stands.generation)
+        if life := self.ledger.life(place):
+            yield from self.claims.proposals.granted(place, life, stands.generation)
         if granted := self.intake.stands(place, stands, now):
             yield from self.holding.granted(place, stands, granted.sent_s, now)
         yield from self.holding.turned(place, stands, now)
@@ -380,6 +379,12 @@ class Work:
         if generation is not None and generation != phase.generation:
             yield from self.holding.came_late(place, command, now)
             return Rejected("stale", f"it is at generation {phase.generation}, not {generation}")
+        if generation is not None and (feature := self.holding.given_back(phase.claim)):
+            if command.outcome is Outcome.DONE:
+                yield from self.holding.done_after_all(feature, command, now)
+                return None
+            if command.outcome in (Outcome.FAILED, Outcome.PROGRESS):
+                return Rejected("not-holder", f"this host holds it no more: {feature.released}")
         return (yield from self._settle_free(place, phase.claim, command, now))
 
     def _settle_held(self, held: Held, command: SettlePhase, now: Now) -> Generator[Effect, None, Rejected | None]:

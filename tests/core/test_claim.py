@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.core import documents, editing
-from meshd.core.claim import SHOWN_KEYS, Claim, ClaimStatus, claim_of, order, register_value, shown
+from meshd.core.claim import BEHIND_ALL, SHOWN_KEYS, Claim, ClaimStatus, claim_of, order, register_value, shown
 from meshd.core.documents import Change, Document, Kind, Register, difference, equal, fragment, merge
 from meshd.model import Json, JsonObject, Stamp
 from meshd.project import claim_path, flatten, has_phase, is_claim
@@ -214,7 +214,7 @@ def test_a_phase_that_was_never_claimed_is_edited_as_ever() -> None:
     assert (fields, removed) == ({"milestones/m/phases/q/executionStatus": "done"}, ())
 
 
-BEGUN = Claim(4, "", "dev-02", 1, ClaimStatus.RELEASED, CLAIM.claimed_ms, note="the phase was added again")
+BEGUN = Claim(4, "", "dev-02", BEHIND_ALL, ClaimStatus.RELEASED, CLAIM.claimed_ms, note="the phase was added again")
 
 
 @pytest.mark.parametrize("less", [without_phase(SITE), {**SITE, "milestones": []}, {"slug": "site"}])
