@@ -59,12 +59,13 @@ def sample_project() -> dict[str, Any]:
 
 @define(eq=False)
 class Story:
-    """One telling. `kept` collects the promises that came true."""
+    """One telling. `kept` collects the promises that came true, `told` the phases as they were last told of."""
 
     mesh: Mesh
     watch: Watch
     screen: Screen
     kept: list[str] = field(factory=list)
+    told: list[Phase] = field(factory=list)
 
     @property
     def viewer(self) -> Instance:
@@ -88,15 +89,14 @@ class Story:
 
     async def narrate(self) -> NoReturn:
         """Tell each change of a phase and of who leads, as they are seen."""
-        phases: list[Phase] = []
         leader: Instance | None = None
         while True:
             seen = self.watch.phases(self.viewer)
-            for phase in changed(phases, seen):
+            for phase in changed(self.told, seen):
                 claim = {"status": phase.status, "holder": phase.holder, "generation": phase.generation}
                 result = {"pr_url": phase.pr_url, "error": phase.error}
                 self.screen.say("phase", phase.line, phase=phase.place, **claim, **result)
-            phases = seen or phases
+            self.told = seen or self.told
             found = self.watch.leader()
             if found is not None and found is not leader:
                 self.screen.say("leads", f"{found.name} leads", instance=found.name)
@@ -137,7 +137,7 @@ class Story:
     def _say_started(self, instance: Instance, verb: str) -> None:
         assert instance.process is not None
         takes = ", ".join(instance.takes)
-        text = f"{instance.name} ({instance.role}; {takes}) {verb} at {instance.url}, process {instance.process.pid}"
+        text = f"{instance.name} (takes {takes}) {verb} at {instance.url}, process {instance.process.pid}"
         self.screen.say("started", text, instance=instance.name, url=instance.url, pid=instance.process.pid)
 
     async def see(self) -> None:
@@ -252,7 +252,7 @@ class Story:
 
     def _heir(self, run: Run) -> Phase | None:
         """The phase of this run once somebody holds it in a later generation."""
-        for phase in self.watch.phases(self.viewer):
+        for phase in self.told:
             if phase.place == run.phase and phase.generation > run.generation and phase.holder:
                 return phase
         return None
@@ -277,7 +277,7 @@ class Story:
     async def finish(self) -> None:
         """Wait until nothing is left to do, and hold what the agents wrote down against what was promised."""
         await self.watch.until(self._is_settled, SETTLE_WITHIN_S, "every phase is done or has failed")
-        phases, runs = self.watch.phases(self.viewer), self._runs()
+        phases, runs = self.told, self._runs()
         if faults := witness.faults(phases, runs, self.mesh.instances):
             raise NotKept("\n".join(["the agents did what they should not:", *faults]))
         shares = Counter(run.instance for run in runs if run.result == "done")
@@ -291,8 +291,7 @@ class Story:
                 self._keep("given-up", text)
 
     def _is_settled(self) -> bool:
-        phases = self.watch.phases(self.viewer)
-        return bool(phases) and all(phase.is_settled for phase in phases)
+        return bool(self.told) and all(phase.is_settled for phase in self.told)
 
     async def compare(self) -> None:
         """Wait until all three have the same document, claims and all, in their APIs and workspaces."""
