@@ -71,7 +71,7 @@ order, and what has to be durable is on disk before anybody hears of it: persist
 - The categories are a document with a reserved slug (`@categories`), so that they have stamps, replay and exchange like
   projects. Events are what became so on this host, numbered here: two hosts number the same change differently.
 - Between the daemon and each agent stands a small process of its own (`guard`), which ends the whole run when its lease
-  does or the daemon is gone: a daemon that is stopped or killed could not. It costs 20 ms of CPU and 9 MiB a run.
+  does or the daemon is gone: a daemon that is stopped or killed could not. It costs 25 ms of CPU and 10 MiB a run.
 - An agent's output and errors are one log, in the order in which they came; so its result is the last line that is a
   JSON object with `prUrl` or `error`, whichever stream it was written to.
 - The holder of a claim writes what becomes of it into the claim's register itself, as a change like any other: durable,

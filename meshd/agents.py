@@ -100,6 +100,7 @@ class CommandAgents:
             _log.warning("runs of earlier lives cannot be looked for: %s", error)
             return
         if left:
+            _log.info("an earlier life of this instance left %d runs: making sure that they have ended", len(left))
             await self._end(left, patience_s=self._grace_s + OVERDUE_S)
         for feature in left:
             await self._tidy(RunFiles(feature, feature.with_suffix(".log")))

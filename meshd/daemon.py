@@ -155,6 +155,7 @@ async def live(
     """Run one instance until it has drained. `started` hands out the driver when everything is up."""
     notifier = notifier or Notifier()
     try:
+        await ports.agents.clear()  # before anybody can hear that work of ours ended, and begin it elsewhere
         node = Node(configuration, Birth(ports.boot, meshd.__version__), await ports.store.load())
         driver = Driver(node, ports.store, ports.workspace, ports.clock, ports.emit)
         connections = Connections(ports.network, driver.put, ports.random)

@@ -4,7 +4,6 @@ Rules:
 
 - Nothing here makes the driver wait. How many runs there are is bounded by the claims that the core holds.
 - Each run ends with one `WorkEnded`, when all its processes are dead. To stop what does not run is answered at once.
-- A run waits until it is sure that nothing runs any more that an earlier life of this instance started.
 - When the runner is cancelled, what runs is ended by its guards; nothing is reported then.
 """
 
@@ -32,7 +31,6 @@ class Runner:
         self._leashes: dict[str, Leash] = {}  # by claim
         self._answering: set[str] = set()  # claims that do not run and were to be stopped
         self._nursery: trio.Nursery | None = None
-        self._cleared = trio.Event()
         self._none_runs = trio.Event()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
@@ -41,8 +39,6 @@ class Runner:
             self._nursery = nursery
             task_status.started()
             try:
-                await self._agents.clear()
-                self._cleared.set()
                 await trio.sleep_forever()
             finally:
                 self._nursery = None
@@ -94,7 +90,6 @@ class Runner:
             "milestone": feature.milestone,
             "phase": feature.phase,
         }
-        await self._cleared.wait()
         _log.info("work on %s begins", feature.id, extra={"fields": fields})
         ended = await self._agents.run(feature, leash)
         level = logging.WARNING if ended.outcome is Outcome.FAILED else logging.INFO

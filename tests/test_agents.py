@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from meshd.agents import GRACE_S, Leash, grace_s
+from meshd.config import OTHER_VARIABLES
 from meshd.core.feature import Feature
 from meshd.core.inputs import Outcome, WorkEnded
 from meshd.daemon import system_clock
@@ -52,6 +53,7 @@ async def test_a_command_gets_its_feature(host: Host) -> None:
             "FEATURE_FILE",
         )
     }
+    assert {name for name in variables if name.startswith("MESHD_")} <= {*OTHER_VARIABLES, "MESHD_INSTANCE_ID"}
     assert variables["MESHD_FEATURE_ID"] == made.id
     assert variables["MESHD_PHASE"] == "first"
     assert variables["MESHD_GENERATION"] == "3"

@@ -25,7 +25,7 @@ from meshd.agents import STOPPED_WITHIN_S, MemoryAgents
 from meshd.configuration import Agents as AgentKeys
 from meshd.configuration import Configuration, Hivemind, Protolab, WorkIntake
 from meshd.configuration import Drain as DrainKeys
-from meshd.core.claim import ClaimStatus, claim_of
+from meshd.core.claim import Claim, ClaimStatus, claim_of
 from meshd.core.documents import Document
 from meshd.core.effects import Accepted
 from meshd.core.inputs import Outcome, PutProject
@@ -448,6 +448,13 @@ def statuses(daemon: Daemon) -> list[Json]:
     return [phase.get("executionStatus") for phase in phases if isinstance(phase, dict)]
 
 
+def claim_of_first(stored: Stored) -> Claim:
+    """What is on the disk of the claim of the first phase of `work`."""
+    claim = claim_of(stored.documents["alpha"].registers[claim_path("one", "first")].value)
+    assert claim
+    return claim
+
+
 async def test_a_phase_is_worked_on_once_it_is_there(autojump_clock: MockClock) -> None:
     daemon = Daemon(role=None)
     async with running(daemon):
@@ -462,6 +469,29 @@ async def test_a_phase_is_worked_on_once_it_is_there(autojump_clock: MockClock) 
         await trio.sleep(1)
         written = json.loads(daemon.files.text(f"features/{feature.id}") or "")
         assert (written["status"], written["prUrl"]) == ("done", "https://host/pr/1")
+
+
+class Leftovers(MemoryAgents):
+    """Agents of which an earlier life left some that take their time to end."""
+
+    async def clear(self) -> None:
+        await trio.sleep(7)
+
+
+async def test_nobody_hears_that_work_ended_which_may_still_be_done(autojump_clock: MockClock) -> None:
+    """A daemon that was killed comes back while its agents still end: their phases are not given back before."""
+    killed = Daemon(role=None)
+    async with running(killed):
+        await killed.put("alpha", work("first"))
+    daemon = Daemon(role=None, stored=await killed.store.load(), agents=Leftovers(clock))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(daemon.run)
+        await trio.sleep(6)
+        assert daemon.told == []
+        assert claim_of_first(await daemon.store.load()).status is ClaimStatus.IN_PROGRESS
+        await trio.sleep(2)
+        assert claim_of_first(await daemon.store.load()).generation == 2
+        nursery.cancel_scope.cancel()
 
 
 async def test_without_intake_nothing_is_claimed(autojump_clock: MockClock) -> None:
@@ -514,9 +544,7 @@ async def test_a_drain_stops_agents_that_take_too_long(autojump_clock: MockClock
         await daemon.put("alpha", work("first"))
         assert await drained(daemon) == pytest.approx(63)
     assert daemon.agents.running == {}
-    register = (await daemon.store.load()).documents["alpha"].registers[claim_path("one", "first")]
-    claim = claim_of(register.value)
-    assert claim
+    claim = claim_of_first(await daemon.store.load())
     assert (claim.status, claim.attempts) == (ClaimStatus.RELEASED, 0)
     (feature,) = daemon.agents.begun
     written = json.loads(daemon.files.text(f"features/{feature.id}") or "")

@@ -41,13 +41,6 @@ class Running:
     inbox: Inbox
 
 
-class Unclear(MemoryAgents):
-    """Agents that take their time to find out whether anything is left of earlier lives."""
-
-    async def clear(self) -> None:
-        await trio.sleep(5)
-
-
 @asynccontextmanager
 async def running(agents: MemoryAgents | None = None) -> AsyncIterator[Running]:
     """A runner that runs for the block."""
@@ -142,15 +135,6 @@ async def test_nothing_waits_for_an_inbox_that_is_full(autojump_clock: MockClock
         run.inbox.room.set()
         await run.runner.none_runs()
         assert run.inbox.inputs == [WorkEnded("boot-1", Outcome.RELEASED, error="drain")]
-
-
-async def test_nothing_begins_while_an_earlier_life_may_be_at_work(autojump_clock: MockClock) -> None:
-    async with running(Unclear(clock)) as run:
-        run.runner.start(feature(), math.inf)
-        await trio.sleep(4)
-        assert run.agents.begun == []
-        await trio.sleep(2)
-        assert run.agents.begun == [feature()]
 
 
 async def test_a_runner_that_has_ended_starts_nothing(autojump_clock: MockClock) -> None:

@@ -177,9 +177,13 @@ class Holding:
                 yield from self._lost(held, f"the primary does not know this claim: {reason}", now)
 
     def renew_all(self, now: Now) -> Iterator[Effect]:
-        """This instance decides, and counts on itself."""
+        """This instance decides, and counts on itself: on what stands in the documents."""
         for held in list(self.held.values()):
-            yield from self._confirmed(held, now.mono_s)
+            claim = self.ledger.claim(held.feature.place)
+            if claim and claim.id == held.feature.claim and claim.is_live:
+                yield from self._confirmed(held, now.mono_s)
+            else:
+                yield from self._lost(held, "it stands nowhere", now)
 
     def _confirmed(self, held: Held, since_s: float) -> Iterator[Effect]:
         held.lease_s = since_s if held.lease_s is None else max(since_s, held.lease_s)
