@@ -146,13 +146,13 @@ class Holding:
     def begin(self, now: Now) -> Iterator[Effect]:
         """The instance starts."""
         self.wanted_s = now.mono_s
-        for feature in self.features.values():
-            yield WriteFeature(feature)
         for held in list(self.held.values()):
             if self.has_command and held.feature.status is FeatureStatus.IN_PROGRESS:
                 yield from self.released(held, "the daemon ended while it was worked on", now)
             elif not self.configuration.mesh_enabled:
                 yield from self._confirmed(held, now.mono_s)
+        for feature in self.features.values():
+            yield WriteFeature(feature)
 
     # Leases
 

@@ -292,6 +292,10 @@ LeadershipCommand: TypeAlias = PromoteInstance | StepDown
 
 Command: TypeAlias = PutProject | PatchProject | DeleteProject | TakeConflict
 
+LinkInput: TypeAlias = LinkUp | LinkDown | DialFailed | LatencyMeasured
+
+Timer: TypeAlias = AlarmDue | HeartbeatDue | TtlDue | CompactionDue
+
 Request: TypeAlias = Command | SettingsCommand | LeadershipCommand | WorkCommand | AcknowledgeCompaction
 """What somebody on this host asks for and waits for the reply to."""
 

@@ -12,7 +12,6 @@ The way of an input: `step` -> one method here -> one module -> effects.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from math import inf
 from types import MappingProxyType
@@ -20,16 +19,15 @@ from types import MappingProxyType
 from attrs import evolve
 
 from meshd.configuration import Configuration
-from meshd.core import inputs, messages, originals
+from meshd.core import inputs, messages
+from meshd.core.complaints import Complaints
 from meshd.core.effects import (
     Alarm,
     Broadcast,
     Effect,
-    Emit,
     HangUp,
     Level,
     Note,
-    Rejected,
     Reply,
     Send,
 )
@@ -38,6 +36,7 @@ from meshd.core.events import Events
 from meshd.core.handshake import GOING_AWAY, NOT_ALLOWED, PROTOCOL_ERROR, SUPERSEDED, Handshake, Line, Refusal
 from meshd.core.membership import Membership
 from meshd.core.messages import UtcMs
+from meshd.core.originals import Originals
 from meshd.core.portrait import Birth, Portrait
 from meshd.core.replication import Replication
 from meshd.core.settings import Settings
@@ -46,10 +45,7 @@ from meshd.core.stored import Stored
 from meshd.core.succession import Succession
 from meshd.core.upkeep import Upkeep
 from meshd.core.work import Work
-from meshd.errors import DocumentError
-from meshd.model import Dialect, JsonObject, Now, Role, Status, utc_text
-
-MAX_NOTED = 10_000  # warnings remembered as told; past it they are told again
+from meshd.model import Dialect, Now, Role, Status
 
 
 class Node:
@@ -94,8 +90,8 @@ class Node:
             self._upkeep,
             self._work,
         )
-        self._dropped: Counter[str] = Counter()
-        self._noted: set[tuple[str, str]] = set()
+        self._complaints = Complaints()
+        self._originals = Originals(configuration, self._handshake, self._replication, self._complaints)
 
     def step(self, happened: inputs.Input, now: Now) -> list[Effect]:
         """What to do about `happened`, in order."""
@@ -115,22 +111,45 @@ class Node:
         match happened:
             case inputs.Received(link, message):
                 yield from self._received(link, message, now)
-            case inputs.PutProject() | inputs.PatchProject() | inputs.DeleteProject() | inputs.TakeConflict():
-                yield from self._replication.command(happened, self._handshake.links(Dialect.NATIVE), now)
-            case inputs.PutSettings() | inputs.PatchSettings():
-                yield from self._settings.command(happened, self._handshake.links(), now)
-            case inputs.PromoteInstance() | inputs.StepDown():
-                yield from self._succession.command(happened, now)
-            case inputs.AlarmDue():
-                self._alarm_s = inf
-                yield from self._leadership.tick(now)
-                yield from self._work.tick(now)
+            case inputs.LinkUp() | inputs.LinkDown() | inputs.DialFailed() | inputs.LatencyMeasured():
+                yield from self._of_link(happened, now)
+            case inputs.Started():
+                yield from self._started(now)
+            case inputs.DrainRequested(reason):
+                yield from self._drain(reason, now)
             case inputs.IntakeDue():
                 self._work.intake_due()
             case inputs.WorkWanted(count):
                 self._work.wanted(count, now)
             case inputs.WorkEnded():
                 yield from self._work.ended(happened, now)
+            case inputs.AlertRaised() | inputs.AlertCleared():
+                yield from self._upkeep.engine_alert(happened, now)
+            case inputs.AlarmDue() | inputs.HeartbeatDue() | inputs.TtlDue() | inputs.CompactionDue():
+                yield from self._due(happened, now)
+            case _:
+                yield from self._command(happened, now)
+
+    def _of_link(self, happened: inputs.LinkInput, now: Now) -> Iterator[Effect]:
+        match happened:
+            case inputs.LinkUp(link, address, url):
+                yield from self._link_up(link, address, url, now)
+            case inputs.LinkDown(link, code, reason):
+                yield from self._link_down(link, code, reason, now)
+            case inputs.DialFailed(url, reason):
+                yield from self._complaints.once("unreachable", url, f"cannot reach {url}: {reason}")
+                yield from self._leadership.dial_failed(url, now)
+            case inputs.LatencyMeasured(link, latency_ms):
+                if (line := self._handshake.lines.get(link)) and line.instance_id:
+                    self._membership.contact(line.instance_id, now)
+                    self._membership.measured(line.instance_id, latency_ms)
+
+    def _due(self, timer: inputs.Timer, now: Now) -> Iterator[Effect]:
+        match timer:
+            case inputs.AlarmDue():
+                self._alarm_s = inf
+                yield from self._leadership.tick(now)
+                yield from self._work.tick(now)
             case inputs.HeartbeatDue(capacity):
                 self._portrait.sampled = capacity
                 yield from self._beat(now)
@@ -143,27 +162,19 @@ class Node:
                 yield from self._work.check(now)
             case inputs.CompactionDue():
                 yield from self._upkeep.compaction.run(now)
+
+    def _command(self, command: inputs.Request, now: Now) -> Iterator[Effect]:
+        match command:
+            case inputs.PutProject() | inputs.PatchProject() | inputs.DeleteProject() | inputs.TakeConflict():
+                yield from self._replication.command(command, self._handshake.links(Dialect.NATIVE), now)
+            case inputs.PutSettings() | inputs.PatchSettings():
+                yield from self._settings.command(command, self._handshake.links(), now)
+            case inputs.PromoteInstance() | inputs.StepDown():
+                yield from self._succession.command(command, now)
             case inputs.AcknowledgeCompaction():
-                yield from self._upkeep.acknowledge(happened)
-            case inputs.AlertRaised() | inputs.AlertCleared():
-                yield from self._upkeep.engine_alert(happened, now)
-            case inputs.LinkUp(link, address, url):
-                yield from self._link_up(link, address, url, now)
-            case inputs.LinkDown(link, code, reason):
-                yield from self._link_down(link, code, reason, now)
-            case inputs.DialFailed(url, reason):
-                yield from self._note_once("unreachable", url, f"cannot reach {url}: {reason}")
-                yield from self._leadership.dial_failed(url, now)
-            case inputs.LatencyMeasured(link, latency_ms):
-                if (line := self._handshake.lines.get(link)) and line.instance_id:
-                    self._membership.contact(line.instance_id, now)
-                    self._membership.measured(line.instance_id, latency_ms)
-            case inputs.Started():
-                yield from self._started(now)
-            case inputs.DrainRequested(reason):
-                yield from self._drain(reason, now)
+                yield from self._upkeep.acknowledge(command)
             case _:
-                yield from self._work.command(happened, now)
+                yield from self._work.command(command, now)
 
     # Leadership
 
@@ -262,7 +273,7 @@ class Node:
 
     def _hang_up_silent(self, now: Now) -> Iterator[Effect]:
         for line in self._handshake.silent(now):
-            yield from self._note_once("silent", line.peer, f"{line.peer} connected and did not say who it is")
+            yield from self._complaints.once("silent", line.peer, f"{line.peer} connected and did not say who it is")
             yield from self._hang_up(line.link, PROTOCOL_ERROR, "no identity")
 
     # Messages
@@ -270,7 +281,7 @@ class Node:
     def _received(self, link: int, message: messages.Message, now: Now) -> Iterator[Effect]:
         line = self._handshake.lines.get(link)
         if line is None or (line.closing and not isinstance(message, messages.Goodbye)):
-            self._dropped["after-close"] += 1
+            self._complaints.count("after-close")
             return
         if line.instance_id:
             self._membership.contact(line.instance_id, now)
@@ -281,39 +292,46 @@ class Node:
             case messages.Malformed(reason):
                 yield from self._malformed(line, reason)
             case messages.Ignored(kind):
-                self._dropped["unknown-type"] += 1
+                self._complaints.count("unknown-type")
                 yield Note(Level.DEBUG, f"ignored a message of type {kind:.40} from {line.peer}", {"peer": line.peer})
             case messages.Refuse(code, reason):
-                yield from self._note_once("refused-us", line.peer, f"{line.peer} refused us with {code}: {reason}")
+                text = f"{line.peer} refused us with {code}: {reason}"
+                yield from self._complaints.once("refused-us", line.peer, text)
                 yield from self._upkeep.refused_us(line, message, now)
-            case messages.FeatureEvent() if line.instance_id or self._takes_originals:
+            case messages.FeatureEvent() if line.instance_id or self._originals.may_come_first:
                 self._upkeep.received(line, message, now)
-                yield from self._feature_event(message, now)
+                yield from self._originals.received(message, now)
             case _ if line.instance_id is None:
-                self._dropped["before-identity"] += 1
+                self._complaints.count("before-identity")
             case messages.Heartbeat():
                 yield from self._heard_beat(line, message, now)
             case messages.Goodbye():
                 yield from self._heard_goodbye(line, message, now)
             case messages.Presence():
                 yield from self._heard_presence(line, message, now)
+            case messages.SettingsEvent():
+                yield from self._heard_settings(line, message, now)
+            case _:
+                yield from self._received_of_documents(line, message, now)
+
+    def _received_of_documents(self, line: Line, message: messages.Message, now: Now) -> Iterator[Effect]:
+        link, replication = line.link, self._replication
+        relay = self._handshake.links(Dialect.NATIVE, but=link)
+        match message:
             case messages.Changes():
-                relay = self._handshake.links(Dialect.NATIVE, but=link)
                 self._upkeep.received(line, message, now)
-                yield from self._replication.changes(link, message, relay, now)
+                yield from replication.changes(link, message, relay, now)
             case messages.Ack():
-                yield from self._replication.acknowledged(message)
+                yield from replication.acknowledged(message)
             case messages.Digest():
-                yield from self._replication.compare(link, message)
+                yield from replication.compare(link, message)
                 if message.answer and link == self._leadership.primary_link:
                     yield from self._work.compared(link, now)
             case messages.Documents():
                 self._upkeep.received(line, message, now)
-                yield from self._replication.states(message, self._handshake.links(Dialect.NATIVE, but=link))
-            case messages.SettingsEvent():
-                yield from self._heard_settings(line, message, now)
+                yield from replication.states(message, relay)
             case messages.Conflicts():
-                yield from self._replication.hear_conflicts(message, self._handshake.links(Dialect.NATIVE, but=link))
+                yield from replication.hear_conflicts(message, relay)
             case _:
                 yield from self._received_of_leadership(line, message, now)
 
@@ -336,8 +354,10 @@ class Node:
                 yield from self._work.received(line, message, now)
 
     def _malformed(self, line: Line, reason: str) -> Iterator[Effect]:
-        self._dropped["malformed"] += 1
-        yield from self._note_once("malformed", line.peer, f"{line.peer} sent a frame that is no message: {reason}")
+        self._complaints.count("malformed")
+        yield from self._complaints.once(
+            "malformed", line.peer, f"{line.peer} sent a frame that is no message: {reason}"
+        )
         if self._handshake.offended(line):
             yield from self._hang_up(line.link, PROTOCOL_ERROR, f"frames that are no messages, the last: {reason:.60}")
 
@@ -349,7 +369,7 @@ class Node:
             refusal = Refusal(NOT_ALLOWED, "there are too many members already")
         if refusal:
             peer = identity.instance_id
-            yield from self._note_once("refused", peer, f"refused {peer} from {line.address}: {refusal.reason}")
+            yield from self._complaints.once("refused", peer, f"refused {peer} from {line.address}: {refusal.reason}")
             yield from self._hang_up(line.link, refusal.code, refusal.reason)
             yield from self._upkeep.refused(identity, refusal, now)
             return
@@ -371,49 +391,16 @@ class Node:
         yield from self._settings.welcome(self._handshake.lines[link], now)
 
     def _recovered(self, now: Now) -> Iterator[Effect]:
-        """The specification's words for the end of a partition."""
         partition = yield from self._leadership.taken_in(now)
-        if partition is None:
-            return
-        queued, duration_ms = len(self._replication.outbox), partition.duration_ms
-        if not queued and partition.is_brief(self._configuration.hivemind):
-            return
-        yield Note(Level.INFO, f"Partition recovered after {duration_ms}ms -- replaying {queued} queued changes")
-        yield Note(Level.INFO, f"Partition cleared -- was disconnected since {utc_text(partition.since_ms)}")
-        payload: JsonObject = {"instanceId": self._own_id, "partitionDurationMs": duration_ms, "replayed": queued}
-        yield Emit("sync:partition-recovered", {**payload, "auditedClaims": 0})
-
-    def _feature_event(self, event: messages.FeatureEvent, now: Now) -> Iterator[Effect]:
-        ours, theirs = self._configuration.name, event.project_name
-        if ours and theirs and ours != theirs:
-            self._dropped["foreign-project"] += 1
-            text = f"{event.instance_id} sends events of another project, {theirs!r}: refused"
-            yield from self._note_once("foreign", event.instance_id, text)
-            return
-        try:
-            command = originals.command(event, self._replication.documents)
-        except DocumentError as error:
-            yield from self._not_taken(event, str(error))
-            return
-        if command is None:
-            self._dropped["unknown-event"] += 1
-            return
-        for effect in self._replication.command(command, self._handshake.links(Dialect.NATIVE), now):
-            if not isinstance(effect, Reply):
-                yield effect
-            elif isinstance(effect.outcome, Rejected):  # an original peer waits for no reply
-                yield from self._not_taken(event, effect.outcome.detail)
-
-    def _not_taken(self, event: messages.FeatureEvent, reason: str) -> Iterator[Effect]:
-        self._dropped["invalid-document"] += 1
-        text = f"{event.instance_id} sent what cannot be taken: {reason}"
-        yield from self._note_once("invalid-document", event.instance_id, text)
+        queued, held = len(self._replication.outbox), len(self._work.holding.held)
+        if partition and (queued or not partition.is_brief(self._configuration.hivemind)):
+            yield from partition.told(self._own_id, replayed=queued, audited=held)
 
     def _heard_settings(self, line: Line, event: messages.SettingsEvent, now: Now) -> Iterator[Effect]:
         if objection := self._settings.objection(line, event):
             reason, text = objection
-            self._dropped[reason] += 1
-            yield from self._note_once(reason, line.peer, text)
+            self._complaints.count(reason)
+            yield from self._complaints.once(reason, line.peer, text)
         else:
             yield from self._settings.heard(line, event, self._handshake.links(but=line.link), now)
 
@@ -428,7 +415,7 @@ class Node:
 
     def _heard_goodbye(self, line: Line, goodbye: messages.Goodbye, now: Now) -> Iterator[Effect]:
         if goodbye.instance_id != line.instance_id and line.link != self._leadership.primary_link:
-            self._dropped["goodbye-of-another"] += 1
+            self._complaints.count("goodbye-of-another")
             return
         yield from self._membership.left(goodbye)
         yield from self._leadership.heard_goodbye(line, goodbye, now)
@@ -437,7 +424,7 @@ class Node:
 
     def _heard_presence(self, line: Line, presence: messages.Presence, now: Now) -> Iterator[Effect]:
         if line.link != self._leadership.primary_link:
-            self._dropped["presence-of-no-primary"] += 1
+            self._complaints.count("presence-of-no-primary")
             return
         is_first = not self._leadership.contact.is_taken_in
         self._leadership.heard_presence(line, presence.seq, now)
@@ -490,30 +477,11 @@ class Node:
 
     def snapshot(self, now: Now) -> Snapshot:
         """One frozen picture for the API, the CLI and the dashboard."""
-        return self._portrait.snapshot(self._status, MappingProxyType(dict(self._dropped)), now)
+        return self._portrait.snapshot(self._status, MappingProxyType(dict(self._complaints.dropped)), now)
 
     def vitals(self, now: Now) -> Vitals:
         """What of it may be looked at after every step."""
-        return Vitals(
-            self._leadership.decides_in(now),
-            self._leadership.policy,
-            self._replication.queued_edits,
-            len(self._membership.members),
-            len(self._handshake.lines),
-            len(self._upkeep.alerts.standing),
-        )
-
-    def _note_once(self, kind: str, peer: str, text: str) -> Iterator[Effect]:
-        """A warning the first time, for debugging only when it repeats: no peer can fill the log."""
-        level = Level.DEBUG if (kind, peer) in self._noted else Level.WARNING
-        if len(self._noted) < MAX_NOTED:
-            self._noted.add((kind, peer))
-        yield Note(level, text, {"peer": peer})
-
-    @property
-    def _takes_originals(self) -> bool:
-        """An original sends what it queued before it says who it is."""
-        return self._configuration.hivemind.original_peers == "allow"
+        return self._portrait.vitals(now)
 
     @property
     def _status(self) -> Status:

@@ -20,7 +20,7 @@ from meshd.core.membership import Member, Membership
 from meshd.core.messages import UtcMs
 from meshd.core.replication import Replication
 from meshd.core.settings import Settings
-from meshd.core.snapshot import MemberView, Snapshot
+from meshd.core.snapshot import MemberView, Snapshot, Vitals
 from meshd.core.upkeep import Upkeep
 from meshd.core.work import Work
 from meshd.model import Capacity, Now, Status
@@ -165,6 +165,16 @@ class Portrait:
             compaction=self.upkeep.compaction.view(),
             work=self.work.view(now),
             dropped=dropped,
+        )
+
+    def vitals(self, now: Now) -> Vitals:
+        return Vitals(
+            self.leadership.decides_in(now),
+            self.leadership.policy,
+            self.replication.queued_edits,
+            len(self.membership.members),
+            len(self.handshake.lines),
+            len(self.upkeep.alerts.standing),
         )
 
 

@@ -164,8 +164,9 @@ class WorkView:
 class Vitals:
     """Authority and sizes: what costs so little that it can be looked at after every step.
 
-    `decides_in`: the term in which this instance may decide, None while it may not. `queued_edits` (changes that
-    wait for a primary and could have been refused: claims cannot), `members`, `links` (those that are closing included) and `alerts` are counts.
+    `decides_in`: the term in which this instance may decide, None while it may not. `queued_edits` (changes that wait
+    for a primary and could have been refused: claims cannot), `members`, `links` (those that are closing included) and
+    `alerts` are counts.
     """
 
     decides_in: int | None

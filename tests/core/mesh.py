@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
@@ -409,13 +409,19 @@ def granted(node: Node, answer: Sequence[Effect], now: Now) -> list[Effect]:
 
 
 def check_order(answer: Sequence[Effect]) -> None:
-    """Fail when something tells of what a later effect has yet to persist."""
-    pending: set[str] = set()
-    for effect in reversed(answer):
+    """Fail when something tells of what only a later effect persists."""
+    pending = Counter(
+        key for effect in answer if isinstance(effect, effects.Persist) for key in _written(effect.record)
+    )
+    on_disk: set[str] = set()
+    for effect in answer:
         if isinstance(effect, effects.Persist):
-            pending |= set(_written(effect.record))
+            written = set(_written(effect.record))
+            pending.subtract(written)
+            on_disk |= written
         else:
-            early = pending & set(_told(effect, pending))
+            waiting = {key for key, count in pending.items() if count}
+            early = waiting & set(_told(effect, waiting)) - (set() if isinstance(effect, effects.Reply) else on_disk)
             assert not early, f"{effect} before {early} is on disk"
 
 
@@ -433,6 +439,10 @@ def _written(record: effects.Record) -> Iterator[str]:
             yield f"settings {scope}"
         case effects.SaveBallot():
             yield "ballot"
+        case effects.SaveProposal(proposal):
+            yield f"proposal {proposal.claim} {proposal.term}"
+        case effects.SaveFeature(feature):
+            yield f"feature {feature.id}"
         case effects.TrimOutbox():
             pass
 
@@ -446,6 +456,10 @@ def _told(effect: Effect, pending: set[str]) -> Iterator[str]:
             yield from _told_by_message(message)
         case effects.WriteProject(document):
             yield f"document {document.slug}"
+        case effects.WriteFeature(feature) | effects.StartWork(feature):
+            yield f"feature {feature.id}"
+        case effects.Emit(payload=payload, id=number) if "featureId" in payload:
+            yield from (f"feature {payload['featureId']}", f"event {number}")
         case effects.Emit(payload=payload, id=number):
             yield from (f"document {payload.get('projectSlug')}", f"settings {payload.get('scope')}", f"event {number}")
 
@@ -461,6 +475,10 @@ def _told_by_message(message: messages.Message) -> Iterator[str]:
             yield f"seq {origin}"
         case messages.VoteRequest(pre=False) | messages.Vote(pre=False) | messages.Promote():
             yield "ballot"
+        case messages.Propose(_, proposal):
+            yield f"proposal {proposal.claim} {proposal.term}"
+        case messages.ProposalStored(term, claim, accepted=True):
+            yield f"proposal {claim} {term}"
         case messages.Documents(documents):
             yield from (f"document {state.slug}" for state in documents)
         case messages.Digest(digests, seqs=seqs):
