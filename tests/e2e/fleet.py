@@ -25,6 +25,9 @@ from tests.e2e.proxy import Proxy
 REAL_PROJECTS = Path(__file__).parents[3] / "shared" / "data" / "projects"
 START_WITHIN_S = 30.0
 POLL_S = 0.02
+Sections = Mapping[str, Mapping[str, Json]]
+"""More of a configuration file: its keys by section."""
+
 PROXIES = "10"  # before the last octet of an instance: the address of the proxy in front of it
 
 SPECIFICATION = """\
@@ -96,7 +99,7 @@ class Instance:
     peers: int = 3
     role_in_file: str = ""
     focus: str = ""
-    sections: Mapping[str, Mapping[str, Json]] = field(factory=dict)
+    sections: Sections = field(factory=dict)
     process: subprocess.Popen[bytes] | None = None
     client: httpx.AsyncClient = field(init=False)
 
@@ -285,7 +288,7 @@ async def fleet(
     failover: str = "auto",
     failback: str = "auto",
     peers: int = 3,
-    sections: Mapping[str, Mapping[str, Json]] | None = None,
+    sections: Sections | None = None,
     is_proxied: bool = False,
     is_started: bool = True,
 ) -> AsyncIterator[list[Instance]]:

@@ -20,7 +20,7 @@ import trio
 from meshd.core.affinity import matches
 from meshd.core.claim import SHOWN_KEYS
 from tests.e2e.executions import Execution, agents, boot_s, executions, phases_of
-from tests.e2e.fleet import REAL_PROJECTS, Instance, all_are_equal, are_led_by, fleet, until
+from tests.e2e.fleet import REAL_PROJECTS, Instance, Sections, all_are_equal, are_led_by, fleet, until
 
 ROUNDS = int(os.environ.get("MESHD_ROUNDS", "1"))
 FOCI = ["fullstack", "frontend", "backend", "docs", "qa"]
@@ -104,7 +104,9 @@ async def all_done(instance: Instance, documents: Documents) -> bool:
 
 def check_order(documents: Documents, done: list[Execution], foci: Mapping[str, str]) -> None:
     """Each phase once; nothing before what it depends on; nobody does what does not suit it."""
-    phases = {place: phase for slug, document in documents.items() for place, phase in phases_of(slug, document).items()}
+    phases = {
+        place: phase for slug, document in documents.items() for place, phase in phases_of(slug, document).items()
+    }
     assert Counter((execution.phase, execution.generation) for execution in done) == Counter(
         (place, 1) for place in phases
     )
@@ -131,7 +133,7 @@ async def test_a_fleet_works_through_all_real_projects(tmp_path: Path) -> None:
 async def work_through(documents: Documents, folder: Path) -> None:
     """Let five hosts of different focus do all of it, and look at what they did."""
     file = folder / "executions"
-    sections = {"agents": agents(file, WORK_S), "workIntake": {"overflow": False}}
+    sections: Sections = {"agents": agents(file, WORK_S), "workIntake": {"overflow": False}}
     async with fleet(folder, size=5, peers=5, sections=sections, is_started=False) as instances:
         for instance, focus in zip(instances, FOCI, strict=True):
             instance.focus = focus
@@ -144,7 +146,9 @@ async def work_through(documents: Documents, folder: Path) -> None:
         for number, (slug, document) in enumerate(documents.items()):
             response = await instances[number % 5].client.put(f"/api/projects/{slug}", json=document)
             assert response.status_code == 201, response.text
-        await until(partial(all_done, instances[0], documents), 10 + sum(len(phases_of(*each)) for each in documents.items()))
+        await until(
+            partial(all_done, instances[0], documents), 10 + sum(len(phases_of(*each)) for each in documents.items())
+        )
         equal = await all_are_equal(instances)
         done = executions(file)
         check_order(documents, done, {instance.name: focus for instance, focus in zip(instances, FOCI, strict=True)})

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 from collections import Counter
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,7 +20,7 @@ from attrs import frozen
 
 from meshd.model import Json
 from tests.e2e.executions import Execution, agents, at_once, boot_s, executions, phases_of
-from tests.e2e.fleet import Instance, all_are_equal, are_led_by, fleet, until
+from tests.e2e.fleet import Instance, Sections, all_are_equal, are_led_by, fleet, until
 
 ROUNDS = int(os.environ.get("MESHD_ROUNDS", "3"))
 SEED = int(os.environ.get("MESHD_SEED", "1"))
@@ -33,7 +32,7 @@ FOR_EVER_S = 600.0
 _log = logging.getLogger(__name__)
 
 
-def sections(file: Path, seconds: float, most: int = 1, **intake: Json) -> dict[str, Mapping[str, Json]]:
+def sections(file: Path, seconds: float, most: int = 1, **intake: Json) -> Sections:
     """A configuration in which claims are lost soon, and work takes so long."""
     leases: dict[str, Json] = {"claimTimeoutMs": int(1000 * TIMEOUT_S), "lockDelayMs": int(1000 * LOCK_DELAY_S)}
     return {"agents": agents(file, seconds, most), "workIntake": {"tickIntervalMs": 500, **leases, **intake}}
