@@ -46,8 +46,8 @@ class Feature:
     """One claim of this host and what became of it.
 
     `is_held`: whether this host holds the claim, as far as it knows. `released`: why it no longer does, when it ended
-    neither done nor failed. `life` is that of the document which the claim stands in. `fields` is what else `feature.json` shows: title, description, complexity,
-    `filesToModify`, and what applications wrote there.
+    neither done nor failed. `fields` is what else `feature.json` shows: title, description, complexity,
+    `filesToModify`, and what applications wrote there. `life` is that of the document which the claim stands in.
     """
 
     id: str

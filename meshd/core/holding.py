@@ -394,7 +394,7 @@ class Holding:
     def _write(self, feature: Feature, claim: Claim, now: Now) -> Iterator[Effect]:
         """Say what became of a claim, in the document that it was made in: another life has nothing to do with it."""
         if feature.life == self.ledger.life(feature.place):
-            yield from self._write(feature, claim, now)
+            yield from self.ledger.write(feature.place, claim, now)
 
     def _lost(self, held: Held, why: str, now: Now) -> Iterator[Effect]:
         if held.is_lost:

@@ -280,6 +280,8 @@ class Work:
         while met := news.take_claims():
             for each in met:
                 yield from self._claim_met(each, now)
+            if self.replication.is_hub:
+                yield from self.audit.look(met, now)
         if news.is_touched:
             self.intake.is_due = True
             yield from self.holding.documents_changed(now)
@@ -298,9 +300,6 @@ class Work:
         if granted := self.intake.stands(place, stands, now):
             yield from self.holding.granted(place, stands, granted.sent_s, now)
         yield from self.holding.turned(place, stands, now)
-        winner, loser = (met.claim, met.before) if met.stands else (met.before, met.claim)
-        if self.replication.is_hub and winner and loser:
-            yield from self.audit.met(place, winner, loser, now)
 
     # Commands
 
