@@ -21,7 +21,8 @@ class Instance:
 
     `submit` carries out a command and returns when its outcome is on disk; it is cancelled when the client goes away,
     and the command may then take effect all the same. `put` hands in what is no command. `stop` makes the instance
-    drain and end, for a reason; it returns at once, and to say it again changes nothing. `api_key` is a secret: None or "" when there is none.
+    drain and end, for a reason; it returns at once, and to say it again changes nothing. `api_key` is a secret: None or
+    "" when there is none.
     """
 
     configuration: Configuration
