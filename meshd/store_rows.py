@@ -74,13 +74,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "DROP TABLE proposals",  # it has never held a row: nothing was proposed before this schema
         """CREATE TABLE proposals (slug TEXT NOT NULL, milestone TEXT NOT NULL, phase TEXT NOT NULL,
-                                   term INTEGER NOT NULL, claim TEXT NOT NULL, generation INTEGER NOT NULL,
-                                   holder TEXT NOT NULL, priority INTEGER, claimed_ms INTEGER NOT NULL,
-                                   attempts INTEGER NOT NULL, PRIMARY KEY (slug, milestone, phase)) WITHOUT ROWID""",
+                                   life TEXT NOT NULL, term INTEGER NOT NULL, claim TEXT NOT NULL,
+                                   generation INTEGER NOT NULL, holder TEXT NOT NULL, priority INTEGER,
+                                   claimed_ms INTEGER NOT NULL, attempts INTEGER NOT NULL,
+                                   PRIMARY KEY (slug, milestone, phase)) WITHOUT ROWID""",
         """CREATE TABLE features (id TEXT PRIMARY KEY, claim TEXT NOT NULL, slug TEXT NOT NULL, milestone TEXT NOT NULL,
                                   phase TEXT NOT NULL, generation INTEGER NOT NULL, claimed_ms INTEGER NOT NULL,
                                   status TEXT NOT NULL, is_held INTEGER NOT NULL, provisional INTEGER NOT NULL,
-                                  released TEXT, fields TEXT NOT NULL)""",
+                                  released TEXT, fields TEXT NOT NULL, life TEXT)""",
     ),
     ("ALTER TABLE ballot ADD COLUMN ttl_ms INTEGER NOT NULL DEFAULT 0",),
 )
@@ -287,12 +288,12 @@ class Batch:
             dropped = [place for place, proposal in self.proposals.items() if proposal is None]
             yield "DELETE FROM proposals WHERE slug = ? AND milestone = ? AND phase = ?", dropped
             kept = [_proposal_row(proposal) for proposal in self.proposals.values() if proposal is not None]
-            yield "REPLACE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", kept
+            yield "REPLACE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", kept
         if self.features:
             ended = [(id_,) for id_, feature in self.features.items() if feature is None]
             yield "DELETE FROM features WHERE id = ?", ended
             rows = [_feature_row(feature) for feature in self.features.values() if feature is not None]
-            yield "REPLACE INTO features VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+            yield "REPLACE INTO features VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
 
 
 def read(connection: sqlite3.Connection) -> Stored:
@@ -362,17 +363,17 @@ def _read_conflicts(connection: sqlite3.Connection) -> Iterator[Conflict]:
 
 
 def _read_proposals(connection: sqlite3.Connection) -> Iterator[Proposal]:
-    for row in connection.execute(
-        "SELECT term, slug, milestone, phase, claim, generation, holder, priority, claimed_ms, attempts FROM proposals "
-        "ORDER BY slug, milestone, phase"
+    for term, slug, milestone, phase, life, *what in connection.execute(
+        "SELECT term, slug, milestone, phase, life, claim, generation, holder, priority, claimed_ms, attempts "
+        "FROM proposals ORDER BY slug, milestone, phase"
     ):
-        yield Proposal(*row)
+        yield Proposal(term, slug, milestone, phase, _stamp(life), *what)
 
 
 def _read_features(connection: sqlite3.Connection) -> Iterator[Feature]:
-    for *names, generation, claimed_ms, status, is_held, provisional, released, fields in connection.execute(
+    for *names, generation, claimed_ms, status, is_held, provisional, released, fields, life in connection.execute(
         "SELECT id, claim, slug, milestone, phase, generation, claimed_ms, status, is_held, provisional, released, "
-        "fields FROM features ORDER BY claimed_ms, id"
+        "fields, life FROM features ORDER BY claimed_ms, id"
     ):
         id_, claim, slug, milestone, phase = names
         yield Feature(
@@ -381,6 +382,7 @@ def _read_features(connection: sqlite3.Connection) -> Iterator[Feature]:
             provisional=bool(provisional),
             released=released,
             fields=orjson.loads(fields),
+            life=_stamp(life) if life else None,
         )
 
 
@@ -393,7 +395,7 @@ def _conflict_row(conflict: Conflict) -> tuple[str | int | None, ...]:
 
 def _proposal_row(proposal: Proposal) -> tuple[str | int | None, ...]:
     return (
-        *(*proposal.place, proposal.term, proposal.claim, proposal.generation),
+        *(*proposal.place, str(proposal.life), proposal.term, proposal.claim, proposal.generation),
         *(proposal.holder, proposal.priority, proposal.claimed_ms, proposal.attempts),
     )
 
@@ -402,6 +404,7 @@ def _feature_row(feature: Feature) -> tuple[str | int | None, ...]:
     return (
         *(feature.id, feature.claim, *feature.place, feature.generation, feature.claimed_ms, feature.status.value),
         *(feature.is_held, feature.provisional, feature.released, _text(feature.fields)),
+        str(feature.life) if feature.life else None,
     )
 
 

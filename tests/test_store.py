@@ -71,7 +71,9 @@ def told(number: int, type_: str = "project:updated") -> Emit:
 
 
 def proposed(phase: str, term: int = 3) -> Proposal:
-    return Proposal(term, "site", "m1", phase, f"{term}.{phase}", 2, "dev-02", None, 1_700_000_000_000, 1)
+    return Proposal(
+        term, "site", "m1", phase, Stamp(7, 0, "dev-01"), f"{term}.{phase}", 2, "dev-02", None, 1_700_000_000_000, 1
+    )
 
 
 def worked_on(name: str, claimed_ms: int, **more: Any) -> Feature:
@@ -325,7 +327,9 @@ records = st.one_of(
     st.builds(SaveBallot, st.builds(Ballot, terms, st.none() | hosts, st.none() | hosts)),
     st.builds(
         SaveProposal,
-        st.builds(Proposal, terms, slugs, phases, phases, claims, terms, hosts, st.none() | terms, terms, terms),
+        st.builds(
+            Proposal, terms, slugs, phases, phases, stamps, claims, terms, hosts, st.none() | terms, terms, terms
+        ),
     ),
     st.builds(DropProposal, slugs, phases, phases),
     st.builds(SaveFeature, features),

@@ -365,7 +365,7 @@ async def test_a_database_of_schema_3_is_copied_and_keeps_proposals_and_features
     store = await SqliteStore.open(tmp_path, "not used")
     before = Stored("first-id", ballot=Ballot(7, None, "dev-01"))
     assert await store.load() == before
-    proposal = Proposal(7, "site", "m1", "build", "boot-1", 1, "dev-02", 1, 1_700_000_000_000)
+    proposal = Proposal(7, "site", "m1", "build", Stamp(7, 0, "dev-01"), "boot-1", 1, "dev-02", 1, 1_700_000_000_000)
     feature = Feature("feature-1-a", "boot-1", "site", "m1", "build", 1, 1_700_000_000_000)
     await store.commit([SaveProposal(proposal), SaveFeature(feature)])
     await store.close()

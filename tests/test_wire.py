@@ -141,7 +141,7 @@ def test_changes_and_registers_have_the_shape_of_the_wire() -> None:
     ]
 
 
-PROPOSAL = Proposal(4, "alpha", "m1", "build", "c-1", 2, "dev-03", 2, 1_773_480_413_589, 1)
+PROPOSAL = Proposal(4, "alpha", "m1", "build", Stamp(7, 0, "dev-01"), "c-1", 2, "dev-03", 2, 1_773_480_413_589, 1)
 PROPOSED = {"term": 4, "slug": "alpha", "milestone": "m1", "phase": "build", "claim": "c-1", "generation": 2}
 PROPOSED |= {"holder": "dev-03", "priority": 2, "claimedMs": 1_773_480_413_589, "attempts": 1}
 ASKED = {"type": "vote_request", "term": 5, "candidate": "dev-02", "priority": 1, "pre": True, "peersHash": "ab"}

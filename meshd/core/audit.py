@@ -7,35 +7,57 @@ Rules (design, section 8; specification, "Partition Recovery"):
 - Which one stands follows from the claims' order alone, the same on every host: finished work, else the holder that
   stands earlier in `peers`. When it is still held, the hub writes it again in a new generation, so that nothing the
   other side still does can stand in its place. The other one is told to stop; its feature goes back to the backlog.
-- Each is reported: as an event `sync:dual-claim`, which is kept, and as a line of the log.
+- Each is reported, as an event `sync:dual-claim`, which is kept, and as a line of the log: as what it came to by the
+  last word of what arrived together, and again when it comes to something else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from meshd.core.claim import BEHIND_ALL, Claim, ClaimStatus
 from meshd.core.effects import Effect, Emit, Level, Note
 from meshd.core.ledger import Ledger
+from meshd.core.news import ClaimMet
 from meshd.core.phases import Place
 from meshd.model import Now
+
+MAX_TOLD = (
+    1000  # meetings remembered: more than two sides have phases in one partition; what is forgotten is told again
+)
 
 
 @define
 class Audit:
-    """Looks at claims that met."""
+    """Looks at claims that met. `_told`: of two claims, by their ids, which one stood and what it came to."""
 
     ledger: Ledger
+    _told: dict[frozenset[str], tuple[str, str]] = field(factory=dict)
 
-    def met(self, place: Place, winner: Claim, loser: Claim, now: Now) -> Iterator[Effect]:
-        """Two claims met at this hub, and one stands."""
-        if winner.id == loser.id or winner.generation != loser.generation:
-            return
-        if BEHIND_ALL in (winner.priority, loser.priority):  # the word of a person, who works on nothing
-            return
+    def look(self, claims: Iterable[ClaimMet], now: Now) -> Iterator[Effect]:
+        """These were met at this hub in one step."""
+        meetings: dict[frozenset[str], tuple[Place, Claim, Claim]] = {}
+        for met in claims:
+            winner, loser = (met.claim, met.before) if met.stands else (met.before, met.claim)
+            if winner and loser and _are_of_two_sides(winner, loser):
+                meetings[frozenset((winner.id, loser.id))] = (met.place, winner, loser)
+        for ids, meeting in meetings.items():
+            yield from self._met(ids, *meeting, now)
+
+    def _met(self, ids: frozenset[str], place: Place, winner: Claim, loser: Claim, now: Now) -> Iterator[Effect]:
+        """Two claims met, and one stands."""
         outcome = _outcome(winner, loser)
+        if self._told.get(ids) == (winner.id, outcome):
+            return
+        self._told[ids] = (winner.id, outcome)
+        while len(self._told) > MAX_TOLD:
+            del self._told[next(iter(self._told))]
+        if winner.is_live and self.ledger.claim(place) == winner:
+            yield from self.ledger.write(
+                place, evolve(winner, generation=winner.generation + 1, provisional=False), now
+            )
         slug, milestone, phase = place
         yield Emit(
             "sync:dual-claim",
@@ -55,10 +77,12 @@ class Audit:
             f"{'/'.join(place)} was claimed by {winner.holder} and {loser.holder}: {winner.holder} keeps it ({outcome})"
         )
         yield Note(Level.WARNING, text, {"generation": winner.generation})
-        if winner.is_live and self.ledger.claim(place) == winner:
-            yield from self.ledger.write(
-                place, evolve(winner, generation=winner.generation + 1, provisional=False), now
-            )
+
+
+def _are_of_two_sides(one: Claim, other: Claim) -> bool:
+    """The word of a person, who works on nothing, is no side."""
+    is_of_persons = BEHIND_ALL in (one.priority, other.priority)
+    return one.id != other.id and one.generation == other.generation and not is_of_persons
 
 
 def _outcome(winner: Claim, loser: Claim) -> str:

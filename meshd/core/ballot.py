@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from meshd.model import Stamp
+
 MAX_TURNS = 1000  # years of a quiet mesh, days of a restless one
 
 
@@ -26,14 +28,15 @@ class Ballot:
 class Proposal:
     """A claim that a primary wants to grant, as voters keep it for its successor.
 
-    `claim` names it, and the request of `holder`; `generation` is what the phase would be at. The rest is what the
-    claim would say (`meshd.core.claim`).
+    `claim` names it, and the request of `holder`; `generation` is what the phase would be at, in this `life` of its
+    document. The rest is what the claim would say (`meshd.core.claim`).
     """
 
     term: int
     slug: str
     milestone: str
     phase: str
+    life: Stamp
     claim: str
     generation: int
     holder: str

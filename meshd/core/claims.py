@@ -111,7 +111,8 @@ class Claims:
         if self._in_doubt(place, phase) and not self.objection(now):
             yield from self._propose(self._adopted(self.proposals.stored[place]), now)
         reason, holder = self._refusal(request, phase, claimant, now)
-        if reason or phase is None:
+        life = self.ledger.life(place)
+        if reason or phase is None or life is None:
             generation = phase.generation if phase else 0
             yield Answer(
                 claimant.instance_id,
@@ -124,6 +125,7 @@ class Claims:
             slug=request.slug,
             milestone=request.milestone,
             phase=request.phase,
+            life=life,
             claim=request.claim,
             generation=phase.generation + 1,
             holder=claimant.instance_id,
@@ -152,17 +154,17 @@ class Claims:
     def _in_doubt(self, place: Place, phase: Phase | None) -> bool:
         """Whether an earlier primary may have granted what the document does not show."""
         known = self.proposals.stored.get(place)
-        is_newer = known is not None and phase is not None and known.generation > phase.generation
-        return is_newer and place not in self.pending
+        if known is None or phase is None or place in self.pending:
+            return False
+        return known.life == self.ledger.life(place) and known.generation > phase.generation
 
     # The voters
 
     def proposed(self, line: Line, message: Propose) -> Iterator[Effect]:
         """A primary asks us to keep a proposal."""
         proposal = message.proposal
-        claim = self.ledger.claim(proposal.place)
         accepted = message.term == self.leadership.term
-        if accepted and (claim is None or claim.generation < proposal.generation):
+        if accepted:
             yield from self.proposals.keep(proposal)
         yield Send(line.link, ProposalStored(message.term, proposal.claim, accepted, "" if accepted else OLD_TERM))
 
@@ -226,8 +228,9 @@ class Claims:
             return
         del self.pending[proposal.place]
         phase = self.ledger.board.phase(proposal.place)
-        if phase is None or phase.generation >= proposal.generation:  # it went meanwhile, or a later claim is known
-            reason = UNKNOWN if phase is None else STALE
+        is_there = phase is not None and self.ledger.life(proposal.place) == proposal.life
+        if phase is None or not is_there or phase.generation >= proposal.generation:
+            reason = STALE if is_there else UNKNOWN
             yield Answer(proposal.holder, Decision(proposal.claim, granted=False, reason=reason))
         else:
             what = (proposal.claim, proposal.holder, proposal.priority, ClaimStatus.CLAIMED, proposal.claimed_ms)

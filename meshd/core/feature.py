@@ -15,7 +15,7 @@ from hashlib import blake2b
 
 from attrs import field, frozen
 
-from meshd.model import JsonObject
+from meshd.model import JsonObject, Stamp
 
 KEPT_KEYS = frozenset({
     "id",
@@ -47,7 +47,7 @@ class Feature:
 
     `is_held`: whether this host holds the claim, as far as it knows. `released`: why it no longer does, when it ended
     neither done nor failed. `fields` is what else `feature.json` shows: title, description, complexity,
-    `filesToModify`, and what applications wrote there.
+    `filesToModify`, and what applications wrote there. `life` is that of the document which the claim stands in.
     """
 
     id: str
@@ -62,6 +62,7 @@ class Feature:
     provisional: bool = False
     released: str | None = None
     fields: JsonObject = field(factory=dict)
+    life: Stamp | None = None
 
     @property
     def place(self) -> tuple[str, str, str]:

@@ -226,6 +226,7 @@ class Holding:
             *(name, claim.id, *place, claim.generation, claim.claimed_ms),
             provisional=claim.provisional,
             fields=fields,
+            life=self.ledger.life(place),
         )
         self.held[claim.id] = held = Held(feature, State.WAITING, since_s)
         yield from self._keep(feature, "feature:created")
@@ -299,7 +300,7 @@ class Holding:
         fields = {**feature.fields, **{key: value for key, value in ended.items() if value is not None}}
         ended_feature = evolve(feature, status=status_shown, is_held=False, fields=fields)
         yield from self._keep(ended_feature, "feature:updated")
-        yield from self.ledger.write(feature.place, claim, now)
+        yield from self._write(feature, claim, now)
         text = f"{'/'.join(feature.place)} is {status}" + (f": {error}" if error else "")
         yield Note(Level.INFO, text[:400], {"claim": claim.id, "generation": claim.generation})
         yield from self._forget()
@@ -313,7 +314,7 @@ class Holding:
     def progress(self, held: Held, note: str | None, now: Now) -> Iterator[Effect]:
         """The holder says how far it is."""
         claim = evolve(self._claim(held.feature), status=ClaimStatus.IN_PROGRESS, note=note)
-        yield from self.ledger.write(held.feature.place, claim, now)
+        yield from self._write(held.feature, claim, now)
 
     def came_late(self, place: Place, command: SettlePhase, now: Now) -> Iterator[Effect]:
         """A result of a claim that this host lost: it stands nowhere, and is kept as a conflict."""
@@ -323,7 +324,7 @@ class Holding:
             return
         status = ClaimStatus.DONE if command.outcome is Outcome.DONE else ClaimStatus.FAILED
         claim = evolve(self._claim(feature), status=status, pr_url=command.pr_url, error=command.error)
-        yield from self.ledger.write(place, claim, now)
+        yield from self._write(feature, claim, now)
 
     def given_back(self, claim: Claim | None) -> Feature | None:
         """The feature of a claim that this host held, and that was released without another in its place."""
@@ -366,22 +367,34 @@ class Holding:
         )
         if not held.is_lost:
             claim = evolve(self._claim(feature), status=ClaimStatus.RELEASED, note=why)
-            yield from self.ledger.write(feature.place, claim, now)
+            yield from self._write(feature, claim, now)
             yield Note(Level.INFO, f"{'/'.join(feature.place)} is released: {why}", {"claim": feature.claim})
         yield from self._forget()
 
-    def turned(self, place: Place, claim: Claim | None, now: Now) -> Iterator[Effect]:
-        """What stands at a phase has changed; None when the phase is gone."""
+    def turned(self, place: Place, claim: Claim, now: Now) -> Iterator[Effect]:
+        """What stands at a phase has changed."""
         for held in [held for held in self.held.values() if held.feature.place == place]:
-            if claim is None:
-                yield from self._lost(held, "the phase was deleted", now)
-            elif claim.id != held.feature.claim:
+            if claim.id != held.feature.claim:
                 yield from self._lost(held, f"{claim.holder} has it, in generation {claim.generation}", now)
             elif not claim.is_live and claim.generation >= held.feature.generation:
                 yield from self._lost(held, claim.note or f"it is {claim.status}", now)
             elif claim.generation > held.feature.generation:
                 held.feature = evolve(held.feature, generation=claim.generation, provisional=claim.provisional)
                 yield from self._keep(held.feature, "feature:updated")
+
+    def documents_changed(self, now: Now) -> Iterator[Effect]:
+        """Phases may have gone, and whole projects may have begun anew."""
+        for held in list(self.held.values()):
+            place = held.feature.place
+            if self.ledger.board.phase(place) is None:
+                yield from self._lost(held, "the phase was deleted", now)
+            elif held.feature.life != self.ledger.life(place):
+                yield from self._lost(held, "the project was created again", now)
+
+    def _write(self, feature: Feature, claim: Claim, now: Now) -> Iterator[Effect]:
+        """Say what became of a claim, in the document that it was made in: another life has nothing to do with it."""
+        if feature.life == self.ledger.life(feature.place):
+            yield from self.ledger.write(feature.place, claim, now)
 
     def _lost(self, held: Held, why: str, now: Now) -> Iterator[Effect]:
         if held.is_lost:

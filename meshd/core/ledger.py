@@ -16,7 +16,7 @@ from meshd.core.effects import Effect
 from meshd.core.handshake import Handshake
 from meshd.core.phases import Place
 from meshd.core.replication import Replication
-from meshd.model import Dialect, Now
+from meshd.model import Dialect, Now, Stamp
 from meshd.project import claimed_phase
 
 
@@ -46,6 +46,11 @@ class Ledger:
         """The claim that stands at a phase, if the phase is there."""
         phase = self.board.phase(place)
         return phase.claim if phase else None
+
+    def life(self, place: Place) -> Stamp | None:
+        """The life of the document that a phase is in."""
+        document = self.replication.documents.get(place[0])
+        return document.life if document and document.ended is None else None
 
     def write(self, place: Place, claim: Claim, now: Now) -> Iterator[Effect]:
         """Let this claim stand there, unless one with more right does."""

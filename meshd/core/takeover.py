@@ -6,7 +6,8 @@ Rules (design, section 8, "Take-over"; the thesis of Raft's author, 2014, sectio
   was granted any majority of the voters knows: as a proposal, or already from the document.
 - In one term there is one proposal for a generation of a phase. Of two the one of the newer term counts, in one term
   the one of the greater generation.
-- It goes when the document holds a claim of that generation or a later one.
+- It goes when the document, in the life that it was made in, holds a claim of that generation or a later one; and
+  when the document has begun a later life.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from attrs import define, field
 from meshd.core.ballot import Proposal
 from meshd.core.effects import DropProposal, Effect, Persist, SaveProposal
 from meshd.core.phases import Place
+from meshd.model import Stamp
 
 
 @define
@@ -46,9 +48,9 @@ class Proposals:
         self.stored[proposal.place] = proposal
         yield Persist(SaveProposal(proposal))
 
-    def granted(self, place: Place, generation: int) -> Iterator[Effect]:
-        """The document holds a claim of this generation."""
+    def granted(self, place: Place, life: Stamp, generation: int) -> Iterator[Effect]:
+        """The document, in this life, holds a claim of this generation."""
         known = self.stored.get(place)
-        if known and known.generation <= generation:
+        if known and (known.life < life or (known.life == life and known.generation <= generation)):
             del self.stored[place]
             yield Persist(DropProposal(*place))

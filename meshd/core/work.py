@@ -280,11 +280,11 @@ class Work:
         while met := news.take_claims():
             for each in met:
                 yield from self._claim_met(each, now)
+            if self.replication.is_hub:
+                yield from self.audit.look(met, now)
         if news.is_touched:
             self.intake.is_due = True
-            for held in list(self.holding.held.values()):
-                if self.ledger.board.phase(held.feature.place) is None:
-                    yield from self.holding.turned(held.feature.place, None, now)
+            yield from self.holding.documents_changed(now)
         if self.intake.is_due and not self.why_off and not self._why_not_yet(now):
             is_tick, self._is_tick = self._is_tick, False
             for request in list(self.intake.look(now, is_tick=is_tick)):
@@ -295,13 +295,11 @@ class Work:
         self.ledger.turned(place, met.claim if met.stands else met.before)
         if stands is None:
             return
-        yield from self.claims.proposals.granted(place, stands.generation)
+        if life := self.ledger.life(place):
+            yield from self.claims.proposals.granted(place, life, stands.generation)
         if granted := self.intake.stands(place, stands, now):
             yield from self.holding.granted(place, stands, granted.sent_s, now)
         yield from self.holding.turned(place, stands, now)
-        winner, loser = (met.claim, met.before) if met.stands else (met.before, met.claim)
-        if self.replication.is_hub and winner and loser:
-            yield from self.audit.met(place, winner, loser, now)
 
     # Commands
 

@@ -459,6 +459,8 @@ def _told(effect: Effect, pending: set[str]) -> Iterator[str]:
             yield f"document {document.slug}"
         case effects.WriteFeature(feature) | effects.StartWork(feature):
             yield f"feature {feature.id}"
+        case effects.Emit(type="conflict:found", id=number):  # what lost changes no document
+            yield f"event {number}"
         case effects.Emit(payload=payload, id=number) if "featureId" in payload:
             yield from (f"feature {payload['featureId']}", f"event {number}")
         case effects.Emit(payload=payload, id=number):

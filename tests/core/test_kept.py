@@ -51,7 +51,7 @@ def test_the_outbox() -> None:
 
 def test_what_was_promised_about_leadership() -> None:
     ballot, turn = Ballot(3, "a", "b"), Turn(1, 2, 3, "a", "elected")
-    proposal = Proposal(3, "one", "m", "x", "c", 1, "a", 0, 1_700_000_000_000)
+    proposal = Proposal(3, "one", "m", "x", Stamp(7, 0, "a"), "c", 1, "a", 0, 1_700_000_000_000)
     content = kept(effects.SaveBallot(ballot), effects.SaveLeadership(turn), effects.SaveProposal(proposal))
     stored = content.stored()
     assert (stored.ballot, stored.turns, stored.proposals) == (ballot, (turn,), (proposal,))
@@ -80,7 +80,7 @@ def test_a_later_life_goes_on_from_all_of_it() -> None:
         effects.SaveConflict(Conflict("c", "one", LIFE, "x", LIFE, LATER, 5, 1)),
         effects.SaveEvent(effects.Emit("project:created", {}, 1, 5)),
         effects.SaveBallot(Ballot(3)),
-        effects.SaveProposal(Proposal(3, "one", "m", "x", "c", 1, "a", None, 5)),
+        effects.SaveProposal(Proposal(3, "one", "m", "x", Stamp(7, 0, "a"), "c", 1, "a", None, 5)),
         effects.SaveLeadership(Turn(1, 2, 3, "a", "elected")),
         effects.SaveFeature(Feature("f", "c", "one", "m", "x", 1, 5)),
         effects.SaveStoreId("t"),

@@ -9,7 +9,7 @@ from meshd.core import inputs, messages
 from meshd.core.ballot import Proposal
 from meshd.core.inputs import Input, Outcome
 from meshd.core.messages import Message
-from meshd.model import Json, JsonObject
+from meshd.model import Json, JsonObject, Stamp
 
 SITE: JsonObject = {
     "title": "Site",
@@ -25,7 +25,7 @@ TERMS = st.integers(0, 4)
 
 _proposals = st.builds(
     lambda at, term, claim, generation, holder: Proposal(
-        term, at[0], at[1], at[2], claim, generation, holder, 1, 1_000
+        term, at[0], at[1], at[2], Stamp(1, 0, "dev-01"), claim, generation, holder, 1, 1_000
     ),
     *(PLACES, TERMS, CLAIMS, SMALL, st.sampled_from(["dev-02", "dev-03"])),
 )
