@@ -11,7 +11,7 @@ from meshd.core.claim import ClaimStatus
 from meshd.core.claims import GRANTED, HELD, NO_QUORUM, OLD_TERM, SETTLING, STALE, UNKNOWN, WORKER
 from meshd.core.inputs import Outcome
 from meshd.core.messages import ClaimRequest, Compared, Decision, Message, ProposalStored, Propose
-from meshd.model import Focus
+from meshd.model import Focus, Stamp
 from tests.core.boards import phase
 from tests.core.electorate import FAILOVER_S, TTL_S
 from tests.core.mesh import Host
@@ -180,7 +180,7 @@ def test_when_it_is_granted_no_voter_keeps_the_proposal() -> None:
 
 def test_a_voter_refuses_what_comes_of_an_older_term() -> None:
     mesh = idle()
-    old = Proposal(0, *P, "x-1", 1, "dev-02", 1, 1_000)
+    old = Proposal(0, *P, Stamp(1, 0, "dev-01"), "x-1", 1, "dev-02", 1, 1_000)
     answer = says(mesh, mesh.host(1), mesh.host(2), Propose(0, old))
     assert answer == [effects.Send(answer[0].link, ProposalStored(0, "x-1", accepted=False, reason=OLD_TERM))]  # type: ignore[union-attr]
     assert mesh.host(2).disk.proposals == {}

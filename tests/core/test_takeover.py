@@ -8,8 +8,11 @@ from attrs import evolve
 from meshd.core.ballot import Proposal
 from meshd.core.effects import DropProposal, Persist, SaveProposal
 from meshd.core.takeover import Proposals
+from meshd.model import Stamp
 
-FIRST = Proposal(2, "site", "m", "p", "x-1", 3, "dev-02", 1, 1_000)
+LIFE = Stamp(1, 0, "dev-01")
+
+FIRST = Proposal(2, "site", "m", "p", LIFE, "x-1", 3, "dev-02", 1, 1_000)
 
 
 def learned(*told: Proposal) -> Proposals:
@@ -45,10 +48,18 @@ def test_phases_are_kept_apart() -> None:
     assert learned(FIRST, other).told() == (FIRST, other)
 
 
-@pytest.mark.parametrize(("generation", "goes"), [(2, False), (3, True), (4, True)])
-def test_it_goes_when_the_document_holds_that_generation_or_a_later_one(generation: int, goes: bool) -> None:
+EARLIER, LATER = Stamp(0, 9, "dev-09"), Stamp(2, 0, "dev-01")
+
+
+@pytest.mark.parametrize(
+    ("life", "generation", "goes"),
+    [(LIFE, 2, False), (LIFE, 3, True), (LIFE, 4, True), (EARLIER, 4, False), (LATER, 1, True)],
+)
+def test_it_goes_when_its_document_holds_that_generation_or_has_begun_anew(
+    life: Stamp, generation: int, goes: bool
+) -> None:
     proposals = learned(FIRST)
-    dropped = list(proposals.granted(FIRST.place, generation))
+    dropped = list(proposals.granted(FIRST.place, life, generation))
     assert dropped == ([Persist(DropProposal("site", "m", "p"))] if goes else [])
     assert proposals.told() == (() if goes else (FIRST,))
-    assert list(proposals.granted(("site", "m", "q"), 9)) == []
+    assert list(proposals.granted(("site", "m", "q"), LIFE, 9)) == []
