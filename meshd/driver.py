@@ -73,11 +73,15 @@ class _Entry:
 
 @frozen
 class _Outcome:
-    """A step's effects; `done` is set when they were performed, `settled` when the files were written too."""
+    """A step's effects; `done` is set when they were performed, `settled` when the files were written too.
+
+    `is_urgent`: also those that are not due yet.
+    """
 
     effects: list[Effect]
     done: trio.Event | None
     settled: trio.Event | None = None
+    is_urgent: bool = False
 
 
 class Driver:
@@ -161,7 +165,13 @@ class Driver:
         settled = trio.Event()
         files: list[Effect] = [effects.WriteProject(document) for document in documents]
         files += [effects.WriteFeature(feature) for feature in features]
-        await self._outcomes.send(_Outcome(files, None, settled))
+        await self._outcomes.send(_Outcome(files, None, settled, is_urgent=True))
+        await settled.wait()
+
+    async def catch_up(self) -> None:
+        """Bring those files up to date that had to wait for an edit, or could not be written; returns when done."""
+        settled = trio.Event()
+        await self._outcomes.send(_Outcome([], None, settled))
         await settled.wait()
 
     async def sound_alarms(self) -> NoReturn:
@@ -257,18 +267,22 @@ class Driver:
                 elif isinstance(effect, effects.WriteFeature):
                     self._features_behind[effect.feature.id] = effect.feature
         is_awaited = any(outcome.settled is not None for outcome in batch)
-        is_behind = self._behind or self._features_behind
+        is_behind = bool(self._behind or self._features_behind)
         begun_s = trio.current_time()
-        if is_awaited or (is_behind and begun_s >= self._files_due_s):
+        is_due = is_behind and begun_s >= self._files_due_s
+        documents: dict[str, Document] = {}
+        features: dict[str, Feature] = {}
+        if is_due or any(outcome.is_urgent for outcome in batch):
             documents, self._behind = self._behind, {}
             features, self._features_behind = self._features_behind, {}
+        if is_due or is_awaited:
             written = await self._workspace.write(documents.values())
             self._seen += [SaveSeen(slug, document) for slug, document in written.items()]
-            if features:
-                await self._workspace.write_features(features.values())
-            if is_behind:
-                took_s = trio.current_time() - begun_s
-                self._files_due_s = begun_s + took_s + max(FILES_EVERY_S, took_s / FILES_PART - took_s)
+        if features:
+            await self._workspace.write_features(features.values())
+        if documents or features:
+            took_s = trio.current_time() - begun_s
+            self._files_due_s = begun_s + took_s + max(FILES_EVERY_S, took_s / FILES_PART - took_s)
         if is_awaited:
             await self._commit([])
         for outcome in batch:
