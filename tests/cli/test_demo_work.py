@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from attrs import evolve
 
 from meshd.cli.demo import agent, progress, witness
 from meshd.cli.demo.instances import AGENT, Mesh
 from meshd.cli.demo.progress import Phase, changed, phases_of, unclaimed
-from meshd.cli.demo.story import LOSABLE, sample_project
+from meshd.cli.demo.screen import Screen
+from meshd.cli.demo.story import LEFT_FOR_S, LOSABLE, Story, sample_project
+from meshd.cli.demo.watch import NotKept, Sight, Watch
 from meshd.cli.demo.witness import Run
 
 DONE = {"executionStatus": "done", "claimedBy": "dev-03", "generation": 1, "prUrl": "https://git.example/pull/3"}
@@ -222,3 +225,73 @@ def test_work_that_does_not_suit_is_a_fault(tmp_path: Path) -> None:
     assert witness.faults(phases, [sketch, evolve(board, instance="dev-03")], Mesh(tmp_path).instances) == [
         f"{BOARD}, generation 1 was begun on dev-03, whose focus it does not suit"
     ]
+
+
+# The story
+
+
+def story_with(tmp_path: Path, document: dict[str, Any]) -> Story:
+    """A story whose instances all answered with this document."""
+    mesh = Mesh(tmp_path)
+    watch = Watch(mesh, document["slug"])
+    for instance in mesh.instances:
+        watch.sights[instance.name] = Sight(
+            instance.role, connected=True, states={}, online=frozenset(), queued=0, document=document
+        )
+    return Story(mesh, watch, Screen())
+
+
+async def test_each_change_is_told_once(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story = story_with(tmp_path, sample_with(board_sketch=DONE))
+
+    nursery.start_soon(story.narrate)
+    await trio.sleep(1)
+
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("] board-sketch is done by dev-03, generation 1: https://git.example/pull/3")
+    assert [phase.name for phase in story.phases if phase.status == "done"] == ["board-sketch"]
+
+
+LOST = Run(LOSABLE[0], 1, "dev-01", 0.0)
+
+
+async def test_what_was_left_long_enough_to_the_dead_may_go_to_another(tmp_path: Path) -> None:
+    story = story_with(tmp_path, sample_project())
+    story.phases = phases_of(sample_with(state_of_a_service={**DONE, "generation": 2}))
+
+    await story.reclaim(story.mesh.instances[0], LOST, trio.current_time() - LEFT_FOR_S)
+
+    assert story.kept == ["reclaimed"]
+
+
+async def test_what_was_taken_from_the_dead_too_soon_breaks_a_promise(tmp_path: Path) -> None:
+    story = story_with(tmp_path, sample_project())
+    story.phases = phases_of(sample_with(state_of_a_service={**DONE, "generation": 2}))
+
+    with pytest.raises(NotKept, match=r"state-of-a-service was taken from dev-01 0\.0 s after its death"):
+        await story.reclaim(story.mesh.instances[0], LOST, trio.current_time())
+
+
+async def test_agents_that_did_otherwise_break_a_promise(tmp_path: Path) -> None:
+    story = story_with(tmp_path, sample_project())
+    story.phases = [phase(sample_with(board_sketch=DONE), "board-sketch")]
+
+    with pytest.raises(NotKept, match="board-sketch is done, and was done 0 times"):
+        await story.finish()
+
+
+def test_documents_are_equal_only_when_all_apis_and_workspaces_have_the_same(tmp_path: Path) -> None:
+    document = sample_with(board_sketch=DONE)
+    story = story_with(tmp_path, document)
+    assert not story.is_equal()
+
+    for instance in story.mesh.instances:
+        file = instance.project_file(document["slug"])
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps({**document, "projectPath": str(instance.folder)}))
+    assert story.is_equal()
+
+    file.write_text(json.dumps(sample_project()))
+    assert not story.is_equal()

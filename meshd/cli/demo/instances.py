@@ -182,7 +182,7 @@ class Instance:
             self.process.kill()
             await self.process.wait()
             with trio.move_on_after(LEAVE_WITHIN_S):
-                while any(_is_running(process) for process in below):
+                while any(_is_running(process) for process in below):  # noqa: ASYNC110  they are not our children
                     await trio.sleep(LOOK_AGAIN_S)
 
     async def drain(self) -> int:

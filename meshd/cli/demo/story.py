@@ -59,12 +59,14 @@ def sample_project() -> dict[str, Any]:
 
 @define(eq=False)
 class Story:
-    """One telling. `kept` collects the promises that came true."""
+    """One telling. `kept` collects the promises that came true; `phases` and `leader` are as they were last told of."""
 
     mesh: Mesh
     watch: Watch
     screen: Screen
     kept: list[str] = field(factory=list)
+    phases: list[Phase] = field(factory=list)
+    leader: Instance | None = None
 
     @property
     def viewer(self) -> Instance:
@@ -88,19 +90,17 @@ class Story:
 
     async def narrate(self) -> NoReturn:
         """Tell each change of a phase and of who leads, as they are seen."""
-        phases: list[Phase] = []
-        leader: Instance | None = None
         while True:
             seen = self.watch.phases(self.viewer)
-            for phase in changed(phases, seen):
+            for phase in changed(self.phases, seen):
                 claim = {"status": phase.status, "holder": phase.holder, "generation": phase.generation}
                 result = {"pr_url": phase.pr_url, "error": phase.error}
                 self.screen.say("phase", phase.line, phase=phase.place, **claim, **result)
-            phases = seen or phases
+            self.phases = seen or self.phases
             found = self.watch.leader()
-            if found is not None and found is not leader:
+            if found is not None and found is not self.leader:
                 self.screen.say("leads", f"{found.name} leads", instance=found.name)
-            leader = found or leader
+            self.leader = found or self.leader
             await trio.sleep(LOOK_AGAIN_S)
 
     async def begin(self) -> None:
@@ -137,7 +137,7 @@ class Story:
     def _say_started(self, instance: Instance, verb: str) -> None:
         assert instance.process is not None
         takes = ", ".join(instance.takes)
-        text = f"{instance.name} ({instance.role}; {takes}) {verb} at {instance.url}, process {instance.process.pid}"
+        text = f"{instance.name} (takes {takes}) {verb} at {instance.url}, process {instance.process.pid}"
         self.screen.say("started", text, instance=instance.name, url=instance.url, pid=instance.process.pid)
 
     async def see(self) -> None:
@@ -211,9 +211,10 @@ class Story:
         return self._losable(leader)[0]
 
     def _losable(self, leader: Instance) -> list[Run]:
-        if self.watch.leader() is not leader:
+        held = {phase.place for phase in self.phases if phase.is_held and phase.holder == leader.name}
+        if self.leader is not leader or held.isdisjoint(LOSABLE):
             return []
-        return [run for run in self._runs() if run.instance == leader.name and run.phase in LOSABLE]
+        return [run for run in self._runs() if run.instance == leader.name and run.phase in held.intersection(LOSABLE)]
 
     def _runs(self) -> list[Run]:
         return witness.runs(self.mesh.diary)
@@ -226,7 +227,7 @@ class Story:
         text = f"SIGKILL to {victim.name}, the primary, while it works on {run.name}: no goodbye, no flush"
         self.screen.say("killed", text, instance=victim.name, phase=run.phase, generation=run.generation)
         await self._notice(others[0], victim, Status.SUSPECT, start_s, "its link closed without a goodbye")
-        await self.watch.until(lambda: self.watch.leader() in others, NOTICE_WITHIN_S, PROMISES["led"])
+        await self.watch.until(lambda: self.leader in others, NOTICE_WITHIN_S, PROMISES["led"])
         after_s = trio.current_time() - start_s
         self._keep("led", f"another one leads {after_s:.1f} s after its death, with a TTL of {PEER_TTL_MS / 1000:g} s")
         return start_s
@@ -252,7 +253,7 @@ class Story:
 
     def _heir(self, run: Run) -> Phase | None:
         """The phase of this run once somebody holds it in a later generation."""
-        for phase in self.watch.phases(self.viewer):
+        for phase in self.phases:
             if phase.place == run.phase and phase.generation > run.generation and phase.holder:
                 return phase
         return None
@@ -277,7 +278,7 @@ class Story:
     async def finish(self) -> None:
         """Wait until nothing is left to do, and hold what the agents wrote down against what was promised."""
         await self.watch.until(self._is_settled, SETTLE_WITHIN_S, "every phase is done or has failed")
-        phases, runs = self.watch.phases(self.viewer), self._runs()
+        phases, runs = self.phases, self._runs()
         if faults := witness.faults(phases, runs, self.mesh.instances):
             raise NotKept("\n".join(["the agents did what they should not:", *faults]))
         shares = Counter(run.instance for run in runs if run.result == "done")
@@ -291,15 +292,15 @@ class Story:
                 self._keep("given-up", text)
 
     def _is_settled(self) -> bool:
-        phases = self.watch.phases(self.viewer)
-        return bool(phases) and all(phase.is_settled for phase in phases)
+        return bool(self.phases) and all(phase.is_settled for phase in self.phases)
 
     async def compare(self) -> None:
         """Wait until all three have the same document, claims and all, in their APIs and workspaces."""
-        await self.watch.until(self._is_equal, CARRY_WITHIN_S, PROMISES["equal"])
+        await self.watch.until(self.is_equal, CARRY_WITHIN_S, PROMISES["equal"])
         self._keep("equal", "the project, with all that was done, is the same on all three, in API and workspace")
 
-    def _is_equal(self) -> bool:
+    def is_equal(self) -> bool:
+        """Whether all APIs and workspaces show the same document, but for the local root."""
         documents = []
         for instance in self.mesh.instances:
             sight = self.watch.sights.get(instance.name)
