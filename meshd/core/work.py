@@ -23,7 +23,7 @@ from attrs import define, evolve
 from meshd.configuration import Configuration
 from meshd.core import claimability, messages
 from meshd.core.audit import Audit
-from meshd.core.claim import Claim, ClaimStatus
+from meshd.core.claim import ClaimStatus
 from meshd.core.claimability import Claimant
 from meshd.core.claims import DRAINING, GRANTED, SETTLING, Answer, Claims
 from meshd.core.effects import Accepted, Effect, Rejected, Reply, Send

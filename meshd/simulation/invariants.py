@@ -290,7 +290,7 @@ class WorkedOnOnce(Invariant):
     _begun: dict[_Worked, int] = field(factory=dict)
     _done: dict[_Worked, tuple[Host, int]] = field(factory=dict)
 
-    def stepped(self, host: Host, vitals: Vitals) -> None:  # noqa: ARG002  as the hook has it
+    def stepped(self, host: Host, vitals: Vitals) -> None:
         if vitals.policy is not Policy.QUORUM:  # it was started with other peers, and needs nobody's vote
             self.is_promised = False
 
@@ -352,7 +352,7 @@ class LiveHolderKeeps(Invariant):
     is_promised: bool = True
     _working: dict[tuple[Place, int], Host] = field(factory=dict)
 
-    def stepped(self, host: Host, vitals: Vitals) -> None:  # noqa: ARG002  as the hook has it
+    def stepped(self, host: Host, vitals: Vitals) -> None:
         if vitals.policy is not Policy.QUORUM:
             self.is_promised = False
 
