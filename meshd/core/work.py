@@ -320,11 +320,13 @@ class Work:
                 yield Reply(command.command, refused or Accepted(""))
             case TakeWork():
                 yield from self.holding.take(command, now)
+                self.intake.is_due = True
             case PatchFeature():
                 yield from self.holding.patch(command)
             case SetCapacity(number, max_agents, running):
                 self.intake.told = None if max_agents is None else (max_agents, running)
                 self.intake.is_due = True
+                self.holding.wanted(now, waits=self.intake.wanted > 0)
                 yield Reply(number, Accepted(""))
             case SetDraining(number, is_draining, release):
                 self.is_draining = is_draining
@@ -342,8 +344,7 @@ class Work:
         """So many applications wait for work."""
         self.intake.wanted = count
         self.intake.is_due = True
-        if count:
-            self.holding.wanted_s = now.mono_s
+        self.holding.wanted(now, waits=count > 0)
 
     def _claim(self, command: ClaimPhase, now: Now) -> Iterator[Effect]:
         place = (command.slug, command.milestone, command.phase)
