@@ -23,7 +23,7 @@ from attrs import define, evolve
 from meshd.configuration import Configuration
 from meshd.core import claimability, messages
 from meshd.core.audit import Audit
-from meshd.core.claim import Claim, ClaimStatus
+from meshd.core.claim import ClaimStatus
 from meshd.core.claimability import Claimant
 from meshd.core.claims import DRAINING, GRANTED, SETTLING, Answer, Claims
 from meshd.core.effects import Accepted, Effect, Rejected, Reply, Send
@@ -47,7 +47,7 @@ from meshd.core.ledger import Ledger
 from meshd.core.membership import Membership
 from meshd.core.messages import ClaimRequest, Decision, Heartbeat
 from meshd.core.news import ClaimMet
-from meshd.core.phases import Place
+from meshd.core.phases import Phase, Place
 from meshd.core.replication import Replication
 from meshd.core.settings import Settings
 from meshd.core.snapshot import HeldView, WorkView
@@ -384,7 +384,7 @@ class Work:
                 return None
             if command.outcome in (Outcome.FAILED, Outcome.PROGRESS):
                 return Rejected("not-holder", f"this host holds it no more: {feature.released}")
-        return (yield from self._settle_free(place, phase.claim, command, now))
+        return (yield from self._settle_free(phase, command, now))
 
     def _settle_held(self, held: Held, command: SettlePhase, now: Now) -> Generator[Effect, None, Rejected | None]:
         if command.outcome is Outcome.RETRY:
@@ -402,21 +402,14 @@ class Work:
             )
         return None
 
-    def _settle_free(
-        self, place: Place, claim: Claim | None, command: SettlePhase, now: Now
-    ) -> Generator[Effect, None, Rejected | None]:
+    def _settle_free(self, phase: Phase, command: SettlePhase, now: Now) -> Generator[Effect, None, Rejected | None]:
         """A person settles what this host does not hold."""
-        if claim and claim.is_live and not command.is_forced:
-            text = f"{claim.holder} holds it, in generation {claim.generation}: run it there, or force it"
-            return Rejected("not-holder", text)
-        if command.outcome is Outcome.PROGRESS:
-            return Rejected("not-holder", "this host does not hold it")
-        if command.outcome in (Outcome.RELEASED, Outcome.RETRY) and claim is None:
-            return Rejected("not-claimable", "it was never claimed")
+        if refused := _not_by_hand(phase, command):
+            return refused
         status = SETTLED.get(command.outcome, ClaimStatus.RELEASED)
-        written = self.intake.by_hand(claim, status, now)
+        written = self.intake.by_hand(phase.claim, status, now)
         written = evolve(written, pr_url=command.pr_url, error=command.error, note=command.note)
-        yield from self.ledger.write(place, written, now)
+        yield from self.ledger.write(phase.place, written, now)
         return None
 
     def view(self, now: Now) -> WorkView:
@@ -438,3 +431,20 @@ class Work:
             holders=self.leases.view(now),
             features=dict(self.holding.features),
         )
+
+
+def _not_by_hand(phase: Phase, command: SettlePhase) -> Rejected | None:
+    """Why a person cannot say this of a phase that this host does not hold."""
+    claim, outcome = phase.claim, command.outcome
+    if claim and claim.is_live and not command.is_forced:
+        text = f"{claim.holder} holds it, in generation {claim.generation}: run it there, or force it"
+        return Rejected("not-holder", text)
+    if outcome is Outcome.PROGRESS:
+        return Rejected("not-holder", "this host does not hold it")
+    if outcome is Outcome.RELEASED and not phase.is_held:
+        return Rejected("not-claimable", "nobody holds it")
+    if outcome is Outcome.RETRY and phase.is_open:
+        return Rejected("not-claimable", "it is not done and has not failed: it can be claimed as it is")
+    if outcome is Outcome.DONE and phase.is_done:
+        return Rejected("not-claimable", "it is done already")
+    return None
