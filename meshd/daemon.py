@@ -406,6 +406,7 @@ async def _serve_api(  # noqa: ASYNC128  the server says when it has started
         version=meshd.__version__,
         snapshot=driver.snapshot,
         submit=driver.submit,
+        put=driver.put,
         stop=begin_drain,
         utc_ms=lambda: system_clock().utc_ms,
         uptime_s=lambda: trio.current_time() - started_s,

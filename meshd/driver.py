@@ -10,8 +10,8 @@ Rules (design, section 2, "The seam"):
   on; when the disk has no room for that either, the process ends: nothing is acknowledged that is not on disk.
 - One alarm is set at a time. It is due by the node's clock, which goes on while the host sleeps; trio's stands still.
 - Workspace files follow last, one write for each document or feature, however often it changed meanwhile; while changes
-  keep coming, ten times a second. What then stands in a document's file is persisted with the next commit, so a later
-  document is never on disk without it.
+  keep coming, ten times a second, and at most a tenth of the time. What then stands in a document's file is persisted
+  with the next commit, so a later document is never on disk without it.
 
     put -> inbox -> step -> outcomes -> commit -> send, dial, hang up, start work, emit, note, reply -> workspace
 """
@@ -44,6 +44,7 @@ OUTCOMES = 256  # steps waiting for a commit: bounds what one group commit has t
 BATCH = 256  # steps in one group commit
 LOOK_AGAIN_S = 10.0  # how late an alarm may be after the host slept
 FILES_EVERY_S = 0.1  # commits wait while files are written: soon enough for eyes, and a small part of the time
+FILES_PART = 0.1  # of the time, at most, where files take longer: thousands of phases take some 0.1 s
 
 _log = logging.getLogger("meshd.mesh")
 
@@ -72,11 +73,15 @@ class _Entry:
 
 @frozen
 class _Outcome:
-    """A step's effects; `done` is set when they were performed, `settled` when the files were written too."""
+    """A step's effects; `done` is set when they were performed, `settled` when the files were written too.
+
+    `is_urgent`: also those that are not due yet.
+    """
 
     effects: list[Effect]
     done: trio.Event | None
     settled: trio.Event | None = None
+    is_urgent: bool = False
 
 
 class Driver:
@@ -160,7 +165,13 @@ class Driver:
         settled = trio.Event()
         files: list[Effect] = [effects.WriteProject(document) for document in documents]
         files += [effects.WriteFeature(feature) for feature in features]
-        await self._outcomes.send(_Outcome(files, None, settled))
+        await self._outcomes.send(_Outcome(files, None, settled, is_urgent=True))
+        await settled.wait()
+
+    async def catch_up(self) -> None:
+        """Bring those files up to date that had to wait for an edit, or could not be written; returns when done."""
+        settled = trio.Event()
+        await self._outcomes.send(_Outcome([], None, settled))
         await settled.wait()
 
     async def sound_alarms(self) -> NoReturn:
@@ -256,16 +267,22 @@ class Driver:
                 elif isinstance(effect, effects.WriteFeature):
                     self._features_behind[effect.feature.id] = effect.feature
         is_awaited = any(outcome.settled is not None for outcome in batch)
-        is_behind = self._behind or self._features_behind
-        if is_awaited or (is_behind and trio.current_time() >= self._files_due_s):
+        is_behind = bool(self._behind or self._features_behind)
+        begun_s = trio.current_time()
+        is_due = is_behind and begun_s >= self._files_due_s
+        documents: dict[str, Document] = {}
+        features: dict[str, Feature] = {}
+        if is_due or any(outcome.is_urgent for outcome in batch):
             documents, self._behind = self._behind, {}
             features, self._features_behind = self._features_behind, {}
+        if is_due or is_awaited:
             written = await self._workspace.write(documents.values())
             self._seen += [SaveSeen(slug, document) for slug, document in written.items()]
-            if features:
-                await self._workspace.write_features(features.values())
-            if is_behind:
-                self._files_due_s = trio.current_time() + FILES_EVERY_S
+        if features:
+            await self._workspace.write_features(features.values())
+        if documents or features:
+            took_s = trio.current_time() - begun_s
+            self._files_due_s = begun_s + took_s + max(FILES_EVERY_S, took_s / FILES_PART - took_s)
         if is_awaited:
             await self._commit([])
         for outcome in batch:

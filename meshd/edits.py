@@ -46,6 +46,7 @@ class Engine(Protocol):
     def snapshot(self) -> Snapshot: ...
     async def submit(self, command: Command) -> Accepted | Rejected: ...
     async def show(self, documents: Iterable[Document]) -> None: ...
+    async def catch_up(self) -> None: ...
 
 
 class Edits:
@@ -70,7 +71,7 @@ class Edits:
         """Look at every file once, and bring those up to date that had to wait."""
         if not self._has_to_wait():
             await self._take_some()
-        await self._engine.show(())
+        await self._engine.catch_up()
 
     async def _take_some(self) -> None:
         if not self._reports:

@@ -25,6 +25,7 @@ from attrs import define, evolve, field, frozen
 
 from meshd.configuration import Configuration
 from meshd.core import claimability
+from meshd.core.affinity import suits
 from meshd.core.claim import BEHIND_ALL, Claim, ClaimStatus
 from meshd.core.claimability import Claimant
 from meshd.core.claims import GRANTED
@@ -122,6 +123,9 @@ class Intake:
         claimant = self.claimant(overflow=overflow)
         asked = {request.place for request in self.requests.values()}
         for phase in self.ledger.board.claimable_order():
+            # First what costs least: most of thousands of phases are over, or not for this instance.
+            if not phase.is_open or not (overflow or suits(claimant.focus, claimant.tags, phase.foci)):
+                continue
             if phase.place in asked or now.mono_s < self._paused_until_s.get(phase.place, -inf):
                 continue
             if not claimability.objection(phase, self.ledger.board, claimant, now_utc_ms=now.utc_ms):

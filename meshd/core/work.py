@@ -22,8 +22,9 @@ from attrs import define, evolve
 
 from meshd.configuration import Configuration
 from meshd.core import claimability, messages
+from meshd.core.alerts import PHASE_BLOCKED, Alerts
 from meshd.core.audit import Audit
-from meshd.core.claim import Claim, ClaimStatus
+from meshd.core.claim import ClaimStatus
 from meshd.core.claimability import Claimant
 from meshd.core.claims import DRAINING, GRANTED, SETTLING, Answer, Claims
 from meshd.core.effects import Accepted, Effect, Rejected, Reply, Send
@@ -47,14 +48,16 @@ from meshd.core.ledger import Ledger
 from meshd.core.membership import Membership
 from meshd.core.messages import ClaimRequest, Decision, Heartbeat
 from meshd.core.news import ClaimMet
-from meshd.core.phases import Place
+from meshd.core.phases import Phase, Place
 from meshd.core.replication import Replication
 from meshd.core.settings import Settings
 from meshd.core.snapshot import HeldView, WorkView
 from meshd.core.stored import Stored
+from meshd.core.upkeep import Upkeep
 from meshd.model import Capacity, Focus, Now
 
 SETTLED = {Outcome.DONE: ClaimStatus.DONE, Outcome.FAILED: ClaimStatus.FAILED}
+MAX_BLOCKED = 100  # alerts about phases: a person reads no more, and the rest stands in `meshd work ls`
 SWITCH = "autoMode"
 """The setting that switches intake on and off, for all hosts or one."""
 
@@ -75,29 +78,25 @@ class Work:
     holding: Holding
     intake: Intake
     audit: Audit
+    alerts: Alerts
     is_draining: bool = False
     _is_tick: bool = False
 
     @classmethod
-    def restored(
-        cls,
-        configuration: Configuration,
-        boot: str,
-        handshake: Handshake,
-        membership: Membership,
-        leadership: Leadership,
-        replication: Replication,
-        settings: Settings,
-        stored: Stored,
-    ) -> Work:
-        ledger = Ledger.restored(replication, handshake)
-        claims = Claims(leadership, ledger)
-        intake = configuration.work_intake
-        leases = Leases(claims, ledger, membership, (intake.claim_timeout_ms + intake.lock_delay_ms) / 1000)
+    def restored(cls, upkeep: Upkeep, settings: Settings, boot: str, stored: Stored) -> Work:
+        """As it was on disk, on top of what `upkeep` looks at; `boot` names this process."""
+        configuration = upkeep.configuration
+        ledger = Ledger.restored(upkeep.replication, upkeep.handshake)
+        claims = Claims(upkeep.leadership, ledger)
+        keys = configuration.work_intake
+        patience_s = (keys.claim_timeout_ms + keys.lock_delay_ms) / 1000
         holding = Holding.restored(configuration, ledger, stored.features)
         return cls(
-            *(configuration, handshake, membership, leadership, replication, settings),
-            *(ledger, claims, leases, holding, Intake(configuration, boot, ledger, holding), Audit(ledger)),
+            *(configuration, upkeep.handshake, upkeep.membership, upkeep.leadership, upkeep.replication, settings),
+            *(ledger, claims, Leases(claims, ledger, upkeep.membership, patience_s), holding),
+            intake=Intake(configuration, boot, ledger, holding),
+            audit=Audit(ledger),
+            alerts=upkeep.alerts,
         )
 
     # Whether to claim
@@ -161,8 +160,16 @@ class Work:
         for request in list(self.intake.unanswered(now)):
             yield from self._ask(request, now)
 
-    def intake_due(self) -> None:
+    def intake_due(self, now: Now) -> Iterator[Effect]:
+        """The interval of intake passed; a hub looks for phases that wait for ever, too."""
         self.intake.is_due = self._is_tick = True
+        blocked = self.ledger.board.blocked() if self.replication.is_hub else []
+        causes = {"/".join(each.place): each.text for each in blocked if each.is_cause}
+        for place, text in list(causes.items())[:MAX_BLOCKED]:
+            yield from self.alerts.raised(PHASE_BLOCKED, place, f"{place} can never be claimed: {text}", now)
+        for place in self.alerts.subjects(PHASE_BLOCKED):
+            if place not in causes:
+                yield from self.alerts.cleared(PHASE_BLOCKED, place)
 
     def check(self, now: Now) -> Iterator[Effect]:
         """Due with the TTL check."""
@@ -385,7 +392,7 @@ class Work:
                 return None
             if command.outcome in (Outcome.FAILED, Outcome.PROGRESS):
                 return Rejected("not-holder", f"this host holds it no more: {feature.released}")
-        return (yield from self._settle_free(place, phase.claim, command, now))
+        return (yield from self._settle_free(phase, command, now))
 
     def _settle_held(self, held: Held, command: SettlePhase, now: Now) -> Generator[Effect, None, Rejected | None]:
         if command.outcome is Outcome.RETRY:
@@ -403,21 +410,14 @@ class Work:
             )
         return None
 
-    def _settle_free(
-        self, place: Place, claim: Claim | None, command: SettlePhase, now: Now
-    ) -> Generator[Effect, None, Rejected | None]:
+    def _settle_free(self, phase: Phase, command: SettlePhase, now: Now) -> Generator[Effect, None, Rejected | None]:
         """A person settles what this host does not hold."""
-        if claim and claim.is_live and not command.is_forced:
-            text = f"{claim.holder} holds it, in generation {claim.generation}: run it there, or force it"
-            return Rejected("not-holder", text)
-        if command.outcome is Outcome.PROGRESS:
-            return Rejected("not-holder", "this host does not hold it")
-        if command.outcome in (Outcome.RELEASED, Outcome.RETRY) and claim is None:
-            return Rejected("not-claimable", "it was never claimed")
+        if refused := _not_by_hand(phase, command):
+            return refused
         status = SETTLED.get(command.outcome, ClaimStatus.RELEASED)
-        written = self.intake.by_hand(claim, status, now)
+        written = self.intake.by_hand(phase.claim, status, now)
         written = evolve(written, pr_url=command.pr_url, error=command.error, note=command.note)
-        yield from self.ledger.write(place, written, now)
+        yield from self.ledger.write(phase.place, written, now)
         return None
 
     def view(self, now: Now) -> WorkView:
@@ -439,3 +439,20 @@ class Work:
             holders=self.leases.view(now),
             features=dict(self.holding.features),
         )
+
+
+def _not_by_hand(phase: Phase, command: SettlePhase) -> Rejected | None:
+    """Why a person cannot say this of a phase that this host does not hold."""
+    claim, outcome = phase.claim, command.outcome
+    if claim and claim.is_live and not command.is_forced:
+        text = f"{claim.holder} holds it, in generation {claim.generation}: run it there, or force it"
+        return Rejected("not-holder", text)
+    if outcome is Outcome.PROGRESS:
+        return Rejected("not-holder", "this host does not hold it")
+    if outcome is Outcome.RELEASED and not phase.is_held:
+        return Rejected("not-claimable", "nobody holds it")
+    if outcome is Outcome.RETRY and phase.is_open:
+        return Rejected("not-claimable", "it is not done and has not failed: it can be claimed as it is")
+    if outcome is Outcome.DONE and phase.is_done:
+        return Rejected("not-claimable", "it is done already")
+    return None

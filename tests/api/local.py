@@ -77,6 +77,9 @@ class Local:
         assert len(outcomes) == 1
         return outcomes[0]
 
+    async def put(self, happened: Input) -> None:
+        self.step(happened)
+
     def meet(self, link: int, instance_id: str, url: str | None, capacity: Capacity | None = None) -> None:
         """A peer connects and says who it is; with a capacity it also sends a heartbeat. `url` gives its priority."""
         utc_ms = UtcMs(self.now.utc_ms)
@@ -100,6 +103,7 @@ class Local:
             version="0.1.0",
             snapshot=lambda: self.node.snapshot(self.now),
             submit=self.submit,
+            put=self.put,
             stop=self.stops.append,
             utc_ms=lambda: self.now.utc_ms,
             uptime_s=lambda: 12.3456,
