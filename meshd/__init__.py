@@ -15,6 +15,7 @@ A module imports only from lower floors; a test walks the imports.
              links sockets store
              workspace agents capacity
              systemd logs events
+             client               for applications in Python, in their own processes; uses the API, not the daemon
     floor 1  core/                     the protocol, pure: no trio, time, random, logging, json or os
     floor 0  model configuration       words
              project errors
