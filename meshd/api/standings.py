@@ -19,7 +19,7 @@ from meshd.model import Capacity, Focus, JsonObject, Status
 
 @define
 class Standings:
-    """The board of a snapshot's documents, read again only where a document is another."""
+    """The board of a snapshot's documents, read again only where their registers are others."""
 
     _board: Board = field(factory=Board)
     _read: dict[str, Document] = field(factory=dict)
@@ -28,8 +28,9 @@ class Standings:
     def board(self, snapshot: Snapshot) -> Board:
         is_changed = False
         for slug, document in snapshot.documents.items():
-            if self._read.get(slug) is not document:
-                self._board.update(document, slug)
+            known = self._read.get(slug)
+            if known is not document:
+                self._board.update(document, slug, _changed(known, document) if known else None)
                 self._read[slug] = document
                 is_changed = True
         for slug in self._read.keys() - snapshot.documents.keys():
@@ -83,6 +84,13 @@ class Standings:
             "reclaimInMs": _ms(holder.reclaim_in_s) if holder and is_live else None,
             "blocked": self.blocked(phase.place),
         }
+
+
+def _changed(before: Document, after: Document) -> set[str]:
+    """The paths of the registers that are others: a merge keeps those that it does not change."""
+    known = before.registers
+    paths = {path for path, register in after.registers.items() if known.get(path) is not register}
+    return paths | (known.keys() - after.registers.keys())
 
 
 def _ms(duration_s: float) -> int | None:
