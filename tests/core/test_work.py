@@ -351,3 +351,18 @@ def test_work_that_is_done_after_it_was_taken_back_stands_while_nobody_has_begun
     assert mesh.status() == "dev-02 done 1"
     assert shown(mesh, mesh.host(3))["featureId"] == taken
     assert mesh.feature(worker).status == "done"
+
+
+# What waits for ever
+
+
+def test_a_phase_that_can_never_be_claimed_raises_an_alert_until_it_can() -> None:
+    mesh = Workforce.at_work()
+    mesh.put(mesh.host(1), "site", site(phase("p", "q"), phase("q", "p")))
+    mesh.advance(2 * TICK_S)
+    standing = {(alert.code, alert.subject): alert.text for alert in mesh.snapshot(mesh.host(1)).alerts}
+    assert "cycle" in standing["phase-blocked", "site/m/p"]
+    assert not [alert for alert in mesh.snapshot(mesh.host(2)).alerts if alert.code == "phase-blocked"]
+    mesh.put(mesh.host(1), "site", site("p", phase("q", "p")))
+    mesh.advance(2 * TICK_S)
+    assert not [alert for alert in mesh.snapshot(mesh.host(1)).alerts if alert.code == "phase-blocked"]
