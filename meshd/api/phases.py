@@ -26,7 +26,7 @@ from meshd.api.instance import Instance
 from meshd.api.members import utc_or_none
 from meshd.api.parameters import seconds
 from meshd.api.responses import json_response
-from meshd.api.standings import Standings, claimant_named, hindrances
+from meshd.api.standings import Standings, claimant_named, hindrances, with_overflow
 from meshd.core.claimability import Claimant, Condition, conditions
 from meshd.core.effects import Rejected
 from meshd.core.inputs import ClaimPhase, Outcome, SettlePhase
@@ -103,6 +103,7 @@ class Phases:
     def _conditions(self, phase: Phase, claimant: Claimant, snapshot: Snapshot) -> list[Condition]:
         board = self.standings.board(snapshot)
         of_phase = conditions(phase, board, claimant, now_utc_ms=self.instance.utc_ms())
+        of_phase = tuple(with_overflow(each, claimant, snapshot, self.instance.configuration) for each in of_phase)
         return [*of_phase, *hindrances(claimant.instance_id, snapshot, self.instance.configuration)]
 
     async def claim_phase(self, slug: str, milestone: str, phase: str) -> Response:

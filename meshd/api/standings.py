@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from meshd.api.members import utc_or_none
 from meshd.configuration import Configuration
@@ -14,7 +14,7 @@ from meshd.core.claimability import Claimant, Condition
 from meshd.core.documents import Document
 from meshd.core.phases import Phase, Place
 from meshd.core.snapshot import MemberView, Snapshot
-from meshd.model import Capacity, Focus, JsonObject, Status
+from meshd.model import Capacity, Focus, JsonObject, Role, Status
 
 
 @define
@@ -111,26 +111,52 @@ def claimant_named(instance_id: str, snapshot: Snapshot, configuration: Configur
     return Claimant(instance_id, focus, member.tags, overflow=False)
 
 
+def with_overflow(
+    condition: Condition, claimant: Claimant, snapshot: Snapshot, configuration: Configuration
+) -> Condition:
+    """That a focus does not keep this instance from other work for ever."""
+    intake = configuration.work_intake
+    is_ours = claimant.instance_id == snapshot.instance_id
+    if condition.holds or condition.name != "affinity" or not is_ours or not intake.overflow:
+        return condition
+    ticks = f"{snapshot.work.passed_over} of {intake.overflow_ticks} ticks"
+    return evolve(condition, text=f"{condition.text}; it takes other work when it has found none for {ticks}")
+
+
 def hindrances(instance_id: str, snapshot: Snapshot, configuration: Configuration) -> list[Condition]:
     """What an instance needs to take any phase at all."""
     if instance_id == snapshot.instance_id:
         work = snapshot.work
-        is_primary_told = work.why_off or "this instance claims new work"
         room = f"{work.free} of {work.max_agents} agents are free"
         if not work.max_agents and not configuration.agents.command:
             room = "it has no agents.command, and no application asks it for work"
         return [
-            Condition("intake", not work.why_off, is_primary_told),
+            Condition("intake", work.is_on, "it claims new work" if work.is_on else work.why_off),
+            _primary(work.why_not_yet, snapshot),
             Condition("capacity", work.free > 0, room),
         ]
     member = _member(instance_id, snapshot)
     assert member is not None, "the claimant is a member"
     capacity, holding = member.capacity or Capacity(), member.holding or 0
+    is_taking = member.intake is not False and member.status is not Status.DRAINING
     return [
         Condition("online", member.status.is_online, f"{instance_id} is {member.status.shown}"),
-        Condition("intake", member.intake is not False, _intake_told(member)),
+        Condition("intake", is_taking, _intake_told(member)),
+        _primary(_no_primary(snapshot), snapshot),
         Condition("capacity", holding < capacity.max_agents, f"it holds {holding} of {capacity.max_agents}"),
     ]
+
+
+def _no_primary(snapshot: Snapshot) -> str:
+    """Why nobody decides about the claims of another instance, as far as this one knows."""
+    if snapshot.role is Role.PRIMARY:
+        return snapshot.work.why_not_yet
+    return "" if snapshot.primary_id else f"{snapshot.instance_id} knows of no primary"
+
+
+def _primary(objection: str, snapshot: Snapshot) -> Condition:
+    leads = f"{snapshot.primary_id} leads" if snapshot.primary_id else "it claims without one"
+    return Condition("primary", not objection, objection or leads)
 
 
 def _intake_told(member: MemberView) -> str:
