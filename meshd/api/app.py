@@ -11,6 +11,7 @@ from meshd.api.categories import Categories
 from meshd.api.compaction import Compaction
 from meshd.api.conflicts import Conflicts
 from meshd.api.events import Events
+from meshd.api.handout import Handout
 from meshd.api.health import Health
 from meshd.api.hivemind import Hivemind
 from meshd.api.instance import Instance
@@ -43,8 +44,9 @@ def create_app(instance: Instance) -> QuartTrio:
     Leadership(instance).add_to(app)
     Projects(instance, catalogue).add_to(app)
     Categories(instance).add_to(app)
-    Phases(instance, Standings()).add_to(app)
-    Work(instance).add_to(app)
+    handout = Handout(instance)
+    Phases(instance, Standings(), handout).add_to(app)
+    Work(instance, handout).add_to(app)
     Intake(instance).add_to(app)
     Events(instance).add_to(app)
     Conflicts(instance).add_to(app)

@@ -10,7 +10,7 @@ from quart import Response, request
 from meshd.api.instance import Instance
 from meshd.api.problems import problem
 from meshd.core.effects import Accepted, Rejected
-from meshd.core.inputs import Command
+from meshd.core.inputs import Request
 from meshd.errors import ApiError
 from meshd.model import Json, JsonObject
 from meshd.project import MAX_DEPTH
@@ -35,7 +35,7 @@ _STATUS_OF_CODE = {
 }
 
 
-async def submit(instance: Instance, command: Command) -> Accepted:
+async def submit(instance: Instance, command: Request) -> Accepted:
     """Carry out a command; raises `ApiError` when it is refused."""
     outcome = await instance.submit(command)
     if isinstance(outcome, Rejected):

@@ -4,15 +4,17 @@
 that somebody holds. `GET /api/phases/<project>/<milestone>/<phase>` also says why it can or cannot be claimed, here or
 `?on=` another instance: every condition with yes or no. `POST` below it, with the generation that is held:
 
-    claim      have this host take it; waits (`?wait=` seconds) for the decision
+    claim      have this host take it; waits (`?wait=` seconds) for the decision. With `?by=` NAME for the application
+               of that name, which works on it from then on; without it waits for one, or for `agents.command`
     progress   say how far it is: `note`
     done       it is finished: `prUrl`
     failed     it went wrong: `error`; it is tried again until there were too many attempts
     release    give it back
     retry      let what failed for good be tried again
 
-Codes of refusals: `not-found`, `not-claimable`, `not-holder` (another host holds it: settle it there, or `force`),
-`stale` (another generation stands; what was produced is kept as a conflict), `invalid`.
+Codes of refusals: `not-found`, `not-claimable`, `undecided` (no answer of the primary in time), `has-command` (the host
+has work for its `agents.command` only), `not-holder` (another host holds it: settle it there, or `force`), `stale`
+(another generation stands; what was produced is kept as a conflict), `invalid`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ import trio
 from attrs import frozen
 from quart import Quart, Response, request
 
-from meshd.api.commands import json_body, refused
+from meshd.api.commands import json_body, refused, submit
+from meshd.api.handout import Handout, application, feature_json
 from meshd.api.instance import Instance
 from meshd.api.members import utc_or_none
 from meshd.api.parameters import seconds
@@ -29,10 +32,11 @@ from meshd.api.responses import json_response
 from meshd.api.standings import Standings, claimant_named, hindrances, with_overflow
 from meshd.core.claimability import Claimant, Condition, conditions
 from meshd.core.effects import Rejected
+from meshd.core.feature import TAKEN_BY, Feature
 from meshd.core.inputs import ClaimPhase, Outcome, SettlePhase
-from meshd.core.intake import ASKED
+from meshd.core.intake import ASKED, UNANSWERED
 from meshd.core.phases import Phase, Place
-from meshd.core.snapshot import Snapshot
+from meshd.core.snapshot import DecisionView, Snapshot
 from meshd.errors import ApiError
 from meshd.model import Json, JsonObject
 
@@ -54,6 +58,7 @@ class Phases:
 
     instance: Instance
     standings: Standings
+    handout: Handout
 
     def add_to(self, app: Quart) -> None:
         one = "/api/phases/<slug>/<milestone>/<phase>"
@@ -107,23 +112,45 @@ class Phases:
         return [*of_phase, *hindrances(claimant.instance_id, snapshot, self.instance.configuration)]
 
     async def claim_phase(self, slug: str, milestone: str, phase: str) -> Response:
-        wait_s = seconds("wait", DECIDED_WITHIN_S, MAX_WAIT_S)
-        outcome = await self.instance.submit(ClaimPhase(0, slug, milestone, phase))
-        if isinstance(outcome, Rejected):
-            return refused(self.instance, outcome)
-        claim = outcome.revision
+        wait_s, by = seconds("wait", DECIDED_WITHIN_S, MAX_WAIT_S), application()
+        place = (slug, milestone, phase)
+        if by is None:
+            feature = await self._claimed(place, wait_s)
+        else:
+            feature = await self._claimed_for(by, place, wait_s)
+        return json_response(feature_json(feature, self.instance.snapshot()))
+
+    async def _claimed_for(self, by: str, place: Place, wait_s: float) -> Feature:
+        self.handout.check()
+        with self.handout.kept(place):
+            feature = self.handout.had(by, place) or await self._claimed(place, wait_s)
+            if feature.fields.get(TAKEN_BY) == by:
+                return feature
+            if taken := await self.handout.take(feature, by):
+                return taken
+        raise ApiError(409, "not-claimable", "another application of this host was quicker")
+
+    async def _claimed(self, place: Place, wait_s: float) -> Feature:
+        """Ask for a phase, and wait for the decision and the feature. Raises `ApiError`."""
+        claim = (await submit(self.instance, ClaimPhase(0, *place))).revision
         with trio.move_on_after(wait_s):
-            while (decision := self.instance.snapshot().work.decisions.get(claim)) and decision.reason == ASKED:
+            while (decision := self._decision(claim)) and decision.reason == ASKED:
                 await trio.sleep(LOOK_EVERY_S)
-        decision = self.instance.snapshot().work.decisions.get(claim)
-        if decision is None or not decision.granted:
-            by = f", held by {decision.claimed_by}" if decision and decision.claimed_by else ""
-            raise ApiError(409, "not-claimable", f"{decision.reason if decision else 'forgotten'}{by}")
+        decision = self._decision(claim)
+        if decision is None or decision.reason in (ASKED, UNANSWERED):
+            text = "nobody has decided in time; it may be granted yet: GET /api/features shows it then"
+            raise ApiError(409, "undecided", text)
+        if not decision.granted:
+            by = f", {decision.claimed_by} holds it" if decision.claimed_by else ""
+            raise ApiError(409, "not-claimable", f"the primary refused: {decision.reason}{by}")
         features = self.instance.snapshot().work.features.values()
         feature = next((each for each in features if each.claim == claim), None)
         if feature is None:
             raise ApiError(409, "not-claimable", "it was granted, and lost at once")
-        return json_response(feature.json(self.instance.configuration.protolab.instance_id))
+        return feature
+
+    def _decision(self, claim: str) -> DecisionView | None:
+        return self.instance.snapshot().work.decisions.get(claim)
 
     async def settle_phase(self, slug: str, milestone: str, phase: str, verb: str) -> Response:
         body = await _told()

@@ -1,46 +1,49 @@
 """Work for the applications of this host: the next feature, all features, and how much the application can take.
 
 `GET /api/work/next?wait=30` hands out a feature that nobody works on, and waits for one: whoever waits is capacity, so
-that a phase is claimed for it. It answers 204 when nothing came. What was handed out is settled at
-`/api/phases/<project>/<milestone>/<phase>/{done,failed,release}`.
+that a phase is claimed for it. It answers 204 when nothing came. `by=NAME` says who asks, see `meshd.api.handout`. What
+was handed out is settled at `/api/phases/<project>/<milestone>/<phase>/{done,failed,release}`.
+
+`GET /api/features` lists what this host makes of its claims. With `wait=` the answer about one of them comes when it is
+not held any more, or is to be stopped, at the latest after that time. `PATCH` of one (RFC 7396) writes into
+`feature.json` what an application wants to keep there.
 
 `PUT /api/capacity` is for an application that runs agents of its own and finds its features by itself; `DELETE` ends
-that. `PATCH /api/features/<id>` (RFC 7396) writes into `feature.json` what an application wants to keep there.
+that.
+
+Codes of refusals: `not-found`, `has-command` (the host has work for its `agents.command` only), `too-many-waiting`,
+`invalid`.
 """
 
 from __future__ import annotations
-
-from math import inf
 
 import trio
 from attrs import define, field
 from quart import Quart, Response
 
 from meshd.api.commands import JSON_TYPES, json_body, refused
+from meshd.api.handout import MAX_WAITING, Handout, application, feature_json
 from meshd.api.instance import Instance
 from meshd.api.parameters import seconds
 from meshd.api.responses import json_response
 from meshd.core.effects import Rejected
 from meshd.core.feature import Feature
-from meshd.core.inputs import PatchFeature, SetCapacity, TakeWork, WorkWanted
-from meshd.core.snapshot import Snapshot
+from meshd.core.inputs import PatchFeature, SetCapacity
 from meshd.errors import ApiError
 from meshd.model import Json, JsonObject
 
 WAIT_S = 30.0
 MAX_WAIT_S = 300.0
-MAX_WAITING = 64  # applications that wait for work on one host: each holds a connection
-TOLD_WITHIN_S = 1.0
-LATEST = 64  # events looked through at a time
 _PATCH_TYPES = ("application/merge-patch+json", *JSON_TYPES)
 
 
 @define(eq=False)
 class Work:
-    """The routes for applications. `_waiting` counts those that wait for work."""
+    """The routes for applications. `_watching` counts those that wait for the end of a claim."""
 
     instance: Instance
-    _waiting: int = field(default=0, init=False)
+    handout: Handout
+    _watching: int = field(default=0, init=False)
 
     def add_to(self, app: Quart) -> None:
         app.add_url_rule("/api/work/next", view_func=self.next_work, methods=["GET"])
@@ -51,43 +54,34 @@ class Work:
         app.add_url_rule("/api/capacity", view_func=self.delete_capacity, methods=["DELETE"])
 
     async def next_work(self) -> Response:
-        wait_s = seconds("wait", WAIT_S, MAX_WAIT_S)
-        if self._waiting >= MAX_WAITING:
-            raise ApiError(503, "too-many-waiting", f"{MAX_WAITING} applications wait for work already")
-        self._waiting += 1
-        try:
-            await self.instance.put(WorkWanted(self._waiting))
-            name = ""
-            with trio.move_on_after(wait_s):
-                name = await self._taken()
-        finally:  # the client may have gone away
-            self._waiting -= 1
-            with trio.move_on_after(TOLD_WITHIN_S, shield=True):
-                await self.instance.put(WorkWanted(self._waiting))
-        if not name:
-            return Response(b"", 204)
-        return json_response(self._json(self._feature(name)))
-
-    async def _taken(self) -> str:
-        """The id of a feature, once there is one; "" when the instance ends."""
-        events = self.instance.events
-        while not events.closed:
-            cursor = events.last_id
-            outcome = await self.instance.submit(TakeWork(0))
-            if not isinstance(outcome, Rejected) and outcome.revision:
-                return outcome.revision
-            reading = events.after(cursor, LATEST, _is_of_features)
-            while not reading.events and not events.closed:
-                await events.wait(reading.cursor)
-                reading = events.after(reading.cursor, LATEST, _is_of_features)
-        return ""
+        wait_s, by = seconds("wait", WAIT_S, MAX_WAIT_S), application()
+        self.handout.check()
+        feature = await self.handout.next(by, wait_s)
+        return json_response(self._json(feature)) if feature else Response(b"", 204)
 
     async def list_features(self) -> Response:
         features: list[Json] = [self._json(each) for each in self.instance.snapshot().work.features.values()]
         return json_response({"features": features})
 
     async def show_feature(self, name: str) -> Response:
+        wait_s = seconds("wait", 0.0, MAX_WAIT_S) if self._watching < MAX_WAITING else 0.0
+        self._watching += 1
+        try:
+            with trio.move_on_after(wait_s):
+                await self._ended(name)
+        finally:
+            self._watching -= 1
         return json_response(self._json(self._feature(name)))
+
+    async def _ended(self, name: str) -> None:
+        """Wait until the feature is not held any more, or its work is told to stop, or the instance ends."""
+        events = self.instance.events
+        while not events.closed:
+            cursor, work = events.last_id, self.instance.snapshot().work
+            feature = work.features.get(name)
+            if not feature or not any(each.claim == feature.claim and each.state != "stopping" for each in work.held):
+                return
+            await self.handout.change(cursor)
 
     async def patch_feature(self, name: str) -> Response:
         patch = await json_body(_PATCH_TYPES)
@@ -122,13 +116,4 @@ class Work:
         return feature
 
     def _json(self, feature: Feature) -> JsonObject:
-        snapshot: Snapshot = self.instance.snapshot()
-        held = next((each for each in snapshot.work.held if each.claim == feature.claim), None)
-        left_s = held.lease_left_s if held else None
-        shown = feature.json(snapshot.instance_id)
-        lease_left_ms = None if left_s is None or left_s == inf else round(left_s * 1000)
-        return {**shown, "held": feature.is_held, "state": held.state if held else None, "leaseLeftMs": lease_left_ms}
-
-
-def _is_of_features(event_type: str) -> bool:
-    return event_type.startswith("feature:")
+        return feature_json(feature, self.instance.snapshot())

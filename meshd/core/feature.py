@@ -17,6 +17,9 @@ from attrs import field, frozen
 
 from meshd.model import JsonObject, Stamp
 
+TAKEN_BY = "takenBy"
+"""The key of `feature.json` with the name of the application that works on it, when it gave one."""
+
 KEPT_KEYS = frozenset({
     "id",
     "status",
@@ -28,6 +31,7 @@ KEPT_KEYS = frozenset({
     "claim",
     "released",
     "releaseReason",
+    TAKEN_BY,
 })  # fmt: skip
 """Keys of `feature.json` that follow from the claim, and that no application writes."""
 

@@ -45,7 +45,7 @@ from meshd.core.effects import (
     StopWork,
     WriteFeature,
 )
-from meshd.core.feature import KEPT_KEYS, Feature, FeatureStatus, feature_id
+from meshd.core.feature import KEPT_KEYS, TAKEN_BY, Feature, FeatureStatus, feature_id
 from meshd.core.feature_text import feature_fields
 from meshd.core.inputs import Outcome, PatchFeature, SettlePhase, TakeWork, WorkEnded
 from meshd.core.ledger import Ledger
@@ -258,12 +258,14 @@ class Holding:
             yield StartWork(held.feature, (held.lease_s or 0.0) + self._lease_s)
 
     def take(self, command: TakeWork, now: Now) -> Iterator[Effect]:
-        """An application takes the next feature that waits."""
+        """An application takes a feature that waits."""
         self.wanted(now, waits=self.wanted_s == inf)
-        held = next((held for held in self.held.values() if held.state is State.WAITING and not held.ending), None)
+        waiting = (held for held in self.held.values() if held.state is State.WAITING and not held.ending)
+        held = next((held for held in waiting if command.id in (None, held.feature.id)), None)
         if held is not None:
             held.state = TRANSITIONS[held.state, Cause.BEGUN]
-            held.feature = evolve(held.feature, status=FeatureStatus.IN_PROGRESS)
+            fields = {**held.feature.fields, TAKEN_BY: command.by} if command.by else held.feature.fields
+            held.feature = evolve(held.feature, status=FeatureStatus.IN_PROGRESS, fields=fields)
             yield from self._keep(held.feature, "feature:updated")
         yield Reply(command.command, Accepted(held.feature.id if held else ""))
 

@@ -251,9 +251,14 @@ class SettlePhase:
 
 @frozen
 class TakeWork:
-    """An application takes this host's next feature that nobody works on; the reply's revision is its id, or ""."""
+    """An application takes a feature of this host that nobody works on; the reply's revision is its id, or "".
+
+    `id`: that very one, None for the next. `by`: what the application calls itself; it stands in the feature.
+    """
 
     command: int
+    id: str | None = None
+    by: str | None = None
 
 
 @frozen

@@ -58,6 +58,7 @@ from meshd.model import Capacity, Focus, Now
 
 SETTLED = {Outcome.DONE: ClaimStatus.DONE, Outcome.FAILED: ClaimStatus.FAILED}
 MAX_BLOCKED = 100  # alerts about phases: a person reads no more, and the rest stands in `meshd work ls`
+ENDED = {**SETTLED, Outcome.RELEASED: ClaimStatus.RELEASED}
 SWITCH = "autoMode"
 """The setting that switches intake on and off, for all hosts or one."""
 
@@ -394,6 +395,11 @@ class Work:
                 return Rejected("not-holder", f"this host holds it no more: {feature.released}")
         return (yield from self._settle_free(phase, command, now))
 
+    def _is_said_already(self, claim: Claim | None, outcome: Outcome) -> bool:
+        """Whether this host has said that of its claim: the answer may not have arrived, and it is said again."""
+        is_own = claim is not None and claim.holder == self.configuration.protolab.instance_id
+        return is_own and claim is not None and claim.status is ENDED.get(outcome)
+
     def _settle_held(self, held: Held, command: SettlePhase, now: Now) -> Generator[Effect, None, Rejected | None]:
         if command.outcome is Outcome.RETRY:
             return Rejected("not-claimable", "this host holds it: release it first")
@@ -412,6 +418,8 @@ class Work:
 
     def _settle_free(self, phase: Phase, command: SettlePhase, now: Now) -> Generator[Effect, None, Rejected | None]:
         """A person settles what this host does not hold."""
+        if command.generation is not None and self._is_said_already(phase.claim, command.outcome):
+            return None
         if refused := _not_by_hand(phase, command):
             return refused
         status = SETTLED.get(command.outcome, ClaimStatus.RELEASED)

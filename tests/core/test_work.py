@@ -203,6 +203,19 @@ def test_a_host_without_a_command_takes_as_much_as_waits_for_work() -> None:
     assert mesh.states(worker) == {P: "working", Q: "waiting", R: "waiting"}
 
 
+def test_an_application_takes_a_certain_feature_and_its_name_stands_in_it() -> None:
+    mesh = Workforce.at_work(without_command=("dev-01", "dev-02", "dev-03"))
+    worker = mesh.host(2)
+    mesh.put(worker, "site", site("p", "q"))
+    mesh.wait_for(worker, 2)
+    wanted = mesh.feature(worker, Q).id
+    assert mesh.order(worker, inputs.TakeWork(1, wanted, "builder")) == Accepted(wanted)
+    assert mesh.states(worker) == {P: "waiting", Q: "working"}
+    assert mesh.feature(worker, Q).fields["takenBy"] == "builder"
+    assert mesh.order(worker, inputs.TakeWork(1, wanted, "another")) == Accepted("")
+    assert rejected(mesh.order(worker, inputs.PatchFeature(1, wanted, {"takenBy": "another"}))) == "invalid"
+
+
 def test_an_application_says_how_much_it_takes() -> None:
     mesh = Workforce.at_work(without_command=("dev-01", "dev-02", "dev-03"))
     worker = mesh.host(2)
@@ -337,6 +350,20 @@ def test_a_phase_that_is_added_again_gives_way_to_who_was_granted_it_meanwhile()
     mesh.advance(TICK_S)
     assert mesh.status().endswith("in_progress 3")
     mesh.safe()
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DONE, Outcome.FAILED, Outcome.RELEASED])
+def test_what_a_holder_says_twice_is_said_once(outcome: Outcome) -> None:
+    mesh = Workforce.at_work(without_command=("dev-01", "dev-02", "dev-03"))
+    worker = mesh.host(2)
+    mesh.put(worker, "site", site("p"))
+    mesh.wait_for(worker)
+    mesh.take(worker)
+    mesh.wait_for(worker, 0)
+    mesh.settle_phase(worker, outcome, generation=1)
+    before = shown(mesh, worker)
+    assert mesh.settle_phase(worker, outcome, generation=1) == Accepted("")
+    assert shown(mesh, worker) == before
 
 
 def test_work_that_is_done_after_it_was_taken_back_stands_while_nobody_has_begun_anew() -> None:
