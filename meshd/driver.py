@@ -139,7 +139,7 @@ class Driver:
     async def submit(self, command: Request) -> Accepted | Rejected:
         """Hand in a command of this host; the answer comes when what it did is on disk.
 
-        Some need no more than the disk's reserve: a host whose disk is full can still be told to hand over, or to drain.
+        Some need no more than the reserve of the disk: a host where it is full can still hand over, and drain.
         """
         disk = self._store.disk()
         if disk.is_full and not isinstance(command, LeadershipCommand | SetDraining | SetCapacity):

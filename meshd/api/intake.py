@@ -3,7 +3,8 @@
 `PUT /api/intake` sets `autoMode`, of this host alone or with `fleet` of all (on the primary). `POST /api/drain` lets
 this host claim nothing new while it keeps what it holds; `release` gives that back, too, and `stop` ends the daemon,
 which leaves running commands `drain.workTimeoutMs`. `DELETE /api/drain` takes new work again. Draining is of this
-process: it does not outlive it. Another host is drained at its own API: its port is not known here. `GET /api/audits` lists phases that two sides of a partition had both claimed.
+process: it does not outlive it. Another host is drained at its own API: its port is not known here. `GET /api/audits`
+lists phases that two sides of a partition had both claimed.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ class Intake:
         body: Json = await json_body() if await request.get_data() else {}
         is_sound = isinstance(body, dict) and body.keys() <= {"release", "stop"}
         if not isinstance(body, dict) or not is_sound or any(type(each) is not bool for each in body.values()):
-            detail = "the body is an object of release and stop, each true or false; another host is asked at its own API"
+            detail = (
+                "the body is an object of release and stop, each true or false; another host is asked at its own API"
+            )
             raise ApiError(422, "invalid", detail)
         await self._set(SetDraining(0, is_draining=True, release=body.get("release") is True))
         if body.get("stop"):

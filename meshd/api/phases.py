@@ -49,6 +49,8 @@ OUTCOMES = {
 }
 DECIDED_WITHIN_S = 10.0
 MAX_WAIT_S = 60.0
+MAX_TEXT = 4000  # characters of a note, an error or a URL: each stands in the document of every host
+ROWS_AT_A_TIME = 100  # some 3 ms: others get their turn
 LOOK_EVERY_S = 0.05  # a decision is no event: it takes a round trip to the primary, or some
 
 
@@ -75,7 +77,9 @@ class Phases:
         snapshot = self.instance.snapshot()
         project, status = request.args.get("project"), request.args.get("status")
         rows: list[Json] = []
-        for phase in self.standings.phases(snapshot, project):
+        for count, phase in enumerate(list(self.standings.phases(snapshot, project)), 1):
+            if not count % ROWS_AT_A_TIME:
+                await trio.lowlevel.checkpoint()
             row = self.standings.row(phase, snapshot, self.instance.utc_ms())
             if status in (None, row["status"]):
                 rows.append(row)
@@ -160,7 +164,7 @@ class Phases:
             pr_url=_text(body, "prUrl"),
             error=_text(body, "error"),
             note=_text(body, "note"),
-            is_forced=body.get("force") is True,
+            is_forced=_flag(body, "force"),
         )
         outcome = await self.instance.submit(command)
         if isinstance(outcome, Rejected):
@@ -191,6 +195,15 @@ def _text(body: JsonObject, key: str) -> str | None:
     value = body.get(key)
     if value is not None and not isinstance(value, str):
         raise ApiError(422, "invalid", f"{key} is a text")
+    if value is not None and len(value) > MAX_TEXT:
+        raise ApiError(422, "invalid", f"{key} has {len(value)} characters, at most {MAX_TEXT} are kept on every host")
+    return value
+
+
+def _flag(body: JsonObject, key: str) -> bool:
+    value = body.get(key, False)
+    if not isinstance(value, bool):
+        raise ApiError(422, "invalid", f"{key} is true or false")
     return value
 
 

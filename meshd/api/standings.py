@@ -119,8 +119,8 @@ def with_overflow(
     is_ours = claimant.instance_id == snapshot.instance_id
     if condition.holds or condition.name != "affinity" or not is_ours or not intake.overflow:
         return condition
-    ticks = f"{snapshot.work.passed_over} of {intake.overflow_ticks} ticks"
-    return evolve(condition, text=f"{condition.text}; it takes other work when it has found none for {ticks}")
+    after = f"after {intake.overflow_ticks} ticks without any of its own (so far {snapshot.work.passed_over})"
+    return evolve(condition, text=f"{condition.text}; it takes other work {after}")
 
 
 def hindrances(instance_id: str, snapshot: Snapshot, configuration: Configuration) -> list[Condition]:

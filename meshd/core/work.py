@@ -24,7 +24,7 @@ from meshd.configuration import Configuration
 from meshd.core import claimability, messages
 from meshd.core.alerts import PHASE_BLOCKED, Alerts
 from meshd.core.audit import Audit
-from meshd.core.claim import ClaimStatus
+from meshd.core.claim import Claim, ClaimStatus
 from meshd.core.claimability import Claimant
 from meshd.core.claims import DRAINING, GRANTED, SETTLING, Answer, Claims
 from meshd.core.effects import Accepted, Effect, Rejected, Reply, Send
