@@ -14,7 +14,7 @@ from meshd.core.inputs import DeleteProject, PatchProject, PutProject, PutSettin
 from meshd.core.snapshot import HeldView, HolderView, MemberView, Snapshot
 from meshd.model import Capacity, Dialect, Focus, Status
 from tests.api.local import ALONE, PEERS, PRIMARY, WORKER, Local
-from tests.api.working import content, working
+from tests.api.sites import content, working
 from tests.core.boards import claimed, phase
 
 CAPACITY = Capacity(max_agents=2)

@@ -17,7 +17,7 @@ from meshd.core.intake import ASKED, UNANSWERED
 from meshd.core.snapshot import DecisionView, Snapshot
 from meshd.model import Focus, Now
 from tests.api.local import ALONE, START, WORKER, Local
-from tests.api.working import answered, client, content, got, posted, working
+from tests.api.sites import answered, client, content, got, posted, working
 from tests.core.boards import phase
 
 P = "/api/phases/site/m/p"

@@ -11,7 +11,7 @@ from meshd.configuration import WorkIntake
 from meshd.core.effects import Emit
 from meshd.core.settings import SHARED
 from tests.api.local import ALONE, START, WORKER, Local
-from tests.api.working import answered, client, got, posted, working
+from tests.api.sites import answered, client, got, posted, working
 
 
 async def put(http: Any, status: int = 200, **body: Any) -> Any:
