@@ -69,7 +69,7 @@ class Intake:
     ledger: Ledger
     holding: Holding
     wanted: int = 0
-    told: tuple[int, int] | None = None
+    told: tuple[int, int, int] | None = None
     requests: dict[str, Request] = field(factory=dict)
     decisions: dict[str, DecisionView] = field(factory=dict)
     passed_over: int = 0

@@ -186,7 +186,7 @@ class Work:
         """What the host has, with what intake makes of it."""
         intake, held = self.intake, self.holding.held.values()
         working = sum(each.state == "working" for each in held)
-        running, backlog = (intake.told[1], 0) if intake.told else (working, 0)
+        _, running, backlog = intake.told or (0, working, 0)
         waiting = sum(each.state in ("waiting", "suspended") for each in held)
         return evolve(
             sampled,
@@ -324,8 +324,8 @@ class Work:
                 self.intake.is_due = True
             case PatchFeature():
                 yield from self.holding.patch(command)
-            case SetCapacity(number, max_agents, running):
-                self.intake.told = None if max_agents is None else (max_agents, running)
+            case SetCapacity(number, max_agents, running, backlog):
+                self.intake.told = None if max_agents is None else (max_agents, running, backlog)
                 self.intake.is_due = True
                 self.holding.wanted(now, waits=self.intake.wanted > 0)
                 yield Reply(number, Accepted(""))
@@ -434,10 +434,11 @@ class Work:
             HeldView(request.place, name, request.message.generation, "asked", None)
             for name, request in self.intake.requests.items()
         )
-        why_off = self.why_off
+        why_off, why_not_yet = self.why_off, self._why_not_yet(now)
         return WorkView(
             is_on=not why_off,
-            why_off=why_off or self._why_not_yet(now),
+            why_off=why_off or why_not_yet,
+            why_not_yet=why_not_yet,
             max_agents=self.intake.max_agents,
             free=self.intake.free,
             passed_over=self.intake.passed_over,

@@ -220,10 +220,11 @@ def test_an_application_says_how_much_it_takes() -> None:
     mesh = Workforce.at_work(without_command=("dev-01", "dev-02", "dev-03"))
     worker = mesh.host(2)
     mesh.put(worker, "site", site("p", "q", "r"))
-    mesh.order(worker, inputs.SetCapacity(1, 2, running_agents=1))
+    mesh.order(worker, inputs.SetCapacity(1, 2, running_agents=1, backlog_count=5))
     assert list(mesh.states(worker)) == [P, Q]
     assert mesh.snapshot(worker).capacity.max_agents == 2
     assert mesh.snapshot(worker).capacity.running_agents == 1
+    assert mesh.snapshot(worker).capacity.backlog_count == 5 + 2, "its own, and what waits for it"
     mesh.order(worker, inputs.SetCapacity(1, None))
     assert mesh.snapshot(worker).work.max_agents == 0, "nobody says, and nobody waits"
 
