@@ -32,7 +32,7 @@ from meshd.core import effects
 from meshd.core.documents import Document
 from meshd.core.effects import Accepted, Effect, Rejected
 from meshd.core.feature import Feature
-from meshd.core.inputs import AlarmDue, Input, LeadershipCommand, Request
+from meshd.core.inputs import AlarmDue, Input, LeadershipCommand, Request, SetCapacity, SetDraining
 from meshd.core.node import Node
 from meshd.core.snapshot import Snapshot
 from meshd.model import Now
@@ -139,10 +139,10 @@ class Driver:
     async def submit(self, command: Request) -> Accepted | Rejected:
         """Hand in a command of this host; the answer comes when what it did is on disk.
 
-        Leadership needs no more than the disk's reserve: a host whose disk is full can still be told to hand over.
+        Some need no more than the reserve of the disk: a host where it is full can still hand over, and drain.
         """
         disk = self._store.disk()
-        if disk.is_full and not isinstance(command, LeadershipCommand):
+        if disk.is_full and not isinstance(command, LeadershipCommand | SetDraining | SetCapacity):
             return Rejected("disk-full", f"{disk}: make room, and try again")
         numbered = evolve(command, command=next(self._numbers))
         answers = self._calls[numbered.command] = []

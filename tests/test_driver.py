@@ -45,6 +45,7 @@ from meshd.core.inputs import (
     PromoteInstance,
     PutProject,
     Received,
+    SetDraining,
     Started,
     StepDown,
 )
@@ -523,14 +524,21 @@ class Obedient(Node):
                 return [Reply(command, Accepted(f"promoted {instance_id}"))]
             case StepDown(command):
                 return [Reply(command, Accepted("stepped down"))]
+            case SetDraining(command):
+                return [Reply(command, Accepted("draining"))]
         return super().step(happened, now)
 
 
 @pytest.mark.parametrize(
-    ("command", "revision"), [(PromoteInstance(0, "dev-02"), "promoted dev-02"), (StepDown(0), "stepped down")]
+    ("command", "revision"),
+    [
+        (PromoteInstance(0, "dev-02"), "promoted dev-02"),
+        (StepDown(0), "stepped down"),
+        (SetDraining(0, is_draining=True), "draining"),
+    ],
 )
-async def test_a_full_disk_refuses_edits_and_no_change_of_leadership(
-    autojump_clock: MockClock, command: LeadershipCommand, revision: str
+async def test_a_full_disk_refuses_edits_and_neither_a_change_of_leadership_nor_a_drain(
+    autojump_clock: MockClock, command: LeadershipCommand | SetDraining, revision: str
 ) -> None:
     store = MemoryStore()
     store.free_bytes = 0

@@ -1,9 +1,10 @@
 """Whether this host takes work: intake on and off, draining, and what was worked on twice.
 
 `PUT /api/intake` sets `autoMode`, of this host alone or with `fleet` of all (on the primary). `POST /api/drain` lets
-this host claim nothing new while it keeps what it holds; `release` gives that back, too, and `stop` ends the daemon
-when it is idle or its time is over. `DELETE /api/drain` takes new work again. Draining is of this process: it does not
-outlive it. `GET /api/audits` lists phases that two sides of a partition had both claimed.
+this host claim nothing new while it keeps what it holds; `release` gives that back, too, and `stop` ends the daemon,
+which leaves running commands `drain.workTimeoutMs`. `DELETE /api/drain` takes new work again. Draining is of this
+process: it does not outlive it. Another host is drained at its own API: its port is not known here. `GET /api/audits`
+lists phases that two sides of a partition had both claimed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from attrs import frozen
 from quart import Quart, Response, request
 
 from meshd.api.commands import json_body, refused
+from meshd.api.health import work_json
 from meshd.api.instance import Instance
 from meshd.api.responses import json_response
 from meshd.core.effects import Rejected
@@ -45,19 +47,8 @@ class Intake:
 
     def _intake(self) -> JsonObject:
         snapshot = self.instance.snapshot()
-        work = snapshot.work
         origin, _ = snapshot.settings.resolved().get(SWITCH, ("default", None))
-        return {
-            "instanceId": snapshot.instance_id,
-            "on": work.is_on,
-            "claims": work.is_on and not work.why_off,
-            "why": work.why_off,
-            "origin": origin,
-            "maxAgents": work.max_agents,
-            "free": work.free,
-            "holding": len(work.held),
-            "decides": work.decides,
-        }
+        return {"instanceId": snapshot.instance_id, "origin": origin, **work_json(snapshot.work)}
 
     async def put_intake(self) -> Response:
         body = await json_body()
@@ -85,15 +76,22 @@ class Intake:
         body: Json = await json_body() if await request.get_data() else {}
         is_sound = isinstance(body, dict) and body.keys() <= {"release", "stop"}
         if not isinstance(body, dict) or not is_sound or any(type(each) is not bool for each in body.values()):
-            raise ApiError(422, "invalid", "the body is an object of release and stop, each true or false")
-        await self.instance.submit(SetDraining(0, is_draining=True, release=body.get("release") is True))
+            detail = (
+                "the body is an object of release and stop, each true or false; another host is asked at its own API"
+            )
+            raise ApiError(422, "invalid", detail)
+        await self._set(SetDraining(0, is_draining=True, release=body.get("release") is True))
         if body.get("stop"):
             self.instance.stop("asked to over the API")
         return json_response(self._drain(), 202)
 
     async def end_drain(self) -> Response:
-        await self.instance.submit(SetDraining(0, is_draining=False))
+        await self._set(SetDraining(0, is_draining=False))
         return json_response(self._drain())
+
+    async def _set(self, command: SetDraining) -> None:
+        outcome = await self.instance.submit(command)
+        assert not isinstance(outcome, Rejected), "nothing stands against it, not even a full disk"
 
     async def list_audits(self) -> Response:
         reading = self.instance.events.latest(KEPT, lambda event_type: event_type == DUAL_CLAIM)

@@ -29,7 +29,7 @@ from meshd.api.instance import Instance
 from meshd.api.members import utc_or_none
 from meshd.api.parameters import seconds
 from meshd.api.responses import json_response
-from meshd.api.standings import Standings, claimant_named, hindrances
+from meshd.api.standings import Standings, claimant_named, hindrances, with_overflow
 from meshd.core.claimability import Claimant, Condition, conditions
 from meshd.core.effects import Rejected
 from meshd.core.feature import TAKEN_BY, Feature
@@ -49,6 +49,8 @@ OUTCOMES = {
 }
 DECIDED_WITHIN_S = 10.0
 MAX_WAIT_S = 60.0
+MAX_TEXT = 4000  # characters of a note, an error or a URL: each stands in the document of every host
+ROWS_AT_A_TIME = 100  # some 3 ms: others get their turn
 LOOK_EVERY_S = 0.05  # a decision is no event: it takes a round trip to the primary, or some
 
 
@@ -75,7 +77,9 @@ class Phases:
         snapshot = self.instance.snapshot()
         project, status = request.args.get("project"), request.args.get("status")
         rows: list[Json] = []
-        for phase in self.standings.phases(snapshot, project):
+        for count, phase in enumerate(list(self.standings.phases(snapshot, project)), 1):
+            if not count % ROWS_AT_A_TIME:
+                await trio.lowlevel.checkpoint()
             row = self.standings.row(phase, snapshot, self.instance.utc_ms())
             if status in (None, row["status"]):
                 rows.append(row)
@@ -108,6 +112,7 @@ class Phases:
     def _conditions(self, phase: Phase, claimant: Claimant, snapshot: Snapshot) -> list[Condition]:
         board = self.standings.board(snapshot)
         of_phase = conditions(phase, board, claimant, now_utc_ms=self.instance.utc_ms())
+        of_phase = tuple(with_overflow(each, claimant, snapshot, self.instance.configuration) for each in of_phase)
         return [*of_phase, *hindrances(claimant.instance_id, snapshot, self.instance.configuration)]
 
     async def claim_phase(self, slug: str, milestone: str, phase: str) -> Response:
@@ -160,7 +165,7 @@ class Phases:
             pr_url=_text(body, "prUrl"),
             error=_text(body, "error"),
             note=_text(body, "note"),
-            is_forced=body.get("force") is True,
+            is_forced=_flag(body, "force"),
         )
         outcome = await self.instance.submit(command)
         if isinstance(outcome, Rejected):
@@ -191,6 +196,15 @@ def _text(body: JsonObject, key: str) -> str | None:
     value = body.get(key)
     if value is not None and not isinstance(value, str):
         raise ApiError(422, "invalid", f"{key} is a text")
+    if value is not None and len(value) > MAX_TEXT:
+        raise ApiError(422, "invalid", f"{key} has {len(value)} characters, at most {MAX_TEXT} are kept on every host")
+    return value
+
+
+def _flag(body: JsonObject, key: str) -> bool:
+    value = body.get(key, False)
+    if not isinstance(value, bool):
+        raise ApiError(422, "invalid", f"{key} is true or false")
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from meshd.api.members import utc_or_none
 from meshd.configuration import Configuration
@@ -14,12 +14,12 @@ from meshd.core.claimability import Claimant, Condition
 from meshd.core.documents import Document
 from meshd.core.phases import Phase, Place
 from meshd.core.snapshot import MemberView, Snapshot
-from meshd.model import Capacity, Focus, JsonObject, Status
+from meshd.model import Capacity, Focus, JsonObject, Role, Status
 
 
 @define
 class Standings:
-    """The board of a snapshot's documents, read again only where a document is another."""
+    """The board of a snapshot's documents, read again only where their registers are others."""
 
     _board: Board = field(factory=Board)
     _read: dict[str, Document] = field(factory=dict)
@@ -28,8 +28,9 @@ class Standings:
     def board(self, snapshot: Snapshot) -> Board:
         is_changed = False
         for slug, document in snapshot.documents.items():
-            if self._read.get(slug) is not document:
-                self._board.update(document, slug)
+            known = self._read.get(slug)
+            if known is not document:
+                self._board.update(document, slug, _changed(known, document) if known else None)
                 self._read[slug] = document
                 is_changed = True
         for slug in self._read.keys() - snapshot.documents.keys():
@@ -85,6 +86,13 @@ class Standings:
         }
 
 
+def _changed(before: Document, after: Document) -> set[str]:
+    """The paths of the registers that are others: a merge keeps those that it does not change."""
+    known = before.registers
+    paths = {path for path, register in after.registers.items() if known.get(path) is not register}
+    return paths | (known.keys() - after.registers.keys())
+
+
 def _ms(duration_s: float) -> int | None:
     """None for what never ends."""
     return None if duration_s == float("inf") else round(duration_s * 1000)
@@ -103,26 +111,52 @@ def claimant_named(instance_id: str, snapshot: Snapshot, configuration: Configur
     return Claimant(instance_id, focus, member.tags, overflow=False)
 
 
+def with_overflow(
+    condition: Condition, claimant: Claimant, snapshot: Snapshot, configuration: Configuration
+) -> Condition:
+    """That a focus does not keep this instance from other work for ever."""
+    intake = configuration.work_intake
+    is_ours = claimant.instance_id == snapshot.instance_id
+    if condition.holds or condition.name != "affinity" or not is_ours or not intake.overflow:
+        return condition
+    after = f"after {intake.overflow_ticks} ticks without any of its own (so far {snapshot.work.passed_over})"
+    return evolve(condition, text=f"{condition.text}; it takes other work {after}")
+
+
 def hindrances(instance_id: str, snapshot: Snapshot, configuration: Configuration) -> list[Condition]:
     """What an instance needs to take any phase at all."""
     if instance_id == snapshot.instance_id:
         work = snapshot.work
-        is_primary_told = work.why_off or "this instance claims new work"
         room = f"{work.free} of {work.max_agents} agents are free"
         if not work.max_agents and not configuration.agents.command:
             room = "it has no agents.command, and no application asks it for work"
         return [
-            Condition("intake", not work.why_off, is_primary_told),
+            Condition("intake", work.is_on, "it claims new work" if work.is_on else work.why_off),
+            _primary(work.why_not_yet, snapshot),
             Condition("capacity", work.free > 0, room),
         ]
     member = _member(instance_id, snapshot)
     assert member is not None, "the claimant is a member"
     capacity, holding = member.capacity or Capacity(), member.holding or 0
+    is_taking = member.intake is not False and member.status is not Status.DRAINING
     return [
         Condition("online", member.status.is_online, f"{instance_id} is {member.status.shown}"),
-        Condition("intake", member.intake is not False, _intake_told(member)),
+        Condition("intake", is_taking, _intake_told(member)),
+        _primary(_no_primary(snapshot), snapshot),
         Condition("capacity", holding < capacity.max_agents, f"it holds {holding} of {capacity.max_agents}"),
     ]
+
+
+def _no_primary(snapshot: Snapshot) -> str:
+    """Why nobody decides about the claims of another instance, as far as this one knows."""
+    if snapshot.role is Role.PRIMARY:
+        return snapshot.work.why_not_yet
+    return "" if snapshot.primary_id else f"{snapshot.instance_id} knows of no primary"
+
+
+def _primary(objection: str, snapshot: Snapshot) -> Condition:
+    leads = f"{snapshot.primary_id} leads" if snapshot.primary_id else "it claims without one"
+    return Condition("primary", not objection, objection or leads)
 
 
 def _intake_told(member: MemberView) -> str:

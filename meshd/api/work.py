@@ -25,7 +25,7 @@ from meshd.api.commands import JSON_TYPES, json_body, refused
 from meshd.api.handout import MAX_WAITING, Handout, application, feature_json
 from meshd.api.instance import Instance
 from meshd.api.parameters import seconds
-from meshd.api.responses import json_response
+from meshd.api.responses import empty_response, json_response
 from meshd.core.effects import Rejected
 from meshd.core.feature import Feature
 from meshd.core.inputs import PatchFeature, SetCapacity
@@ -57,7 +57,7 @@ class Work:
         wait_s, by = seconds("wait", WAIT_S, MAX_WAIT_S), application()
         self.handout.check()
         feature = await self.handout.next(by, wait_s)
-        return json_response(self._json(feature)) if feature else Response(b"", 204)
+        return json_response(self._json(feature)) if feature else empty_response(204)
 
     async def list_features(self) -> Response:
         features: list[Json] = [self._json(each) for each in self.instance.snapshot().work.features.values()]

@@ -2,8 +2,9 @@
 
 Rules (design, section 8; specification, "Partition Recovery"):
 
-- Two claims of one generation of one phase, by different claimants, can only have been taken by two sides. The hub,
-  through which every change passes once, sees them meet: in a change, or in an exchange.
+- Two claims of one generation of one phase, by different claimants, can only have been taken by two sides. So can a
+  provisional one, and a later one that was granted over it before it had ended. The hub, through which every change
+  passes once, sees them meet: in a change, or in an exchange.
 - Which one stands follows from the claims' order alone, the same on every host: finished work, else the holder that
   stands earlier in `peers`. When it is still held, the hub writes it again in a new generation, so that nothing the
   other side still does can stand in its place. The other one is told to stop; its feature goes back to the backlog.
@@ -28,6 +29,10 @@ MAX_TOLD = (
     1000  # meetings remembered: more than two sides have phases in one partition; what is forgotten is told again
 )
 
+HIGHER_PRIORITY = "higher-priority-keeps"
+RELEASED_BACK = "released back to backlog by the lower-priority instance"
+"""The specification's words."""
+
 
 @define
 class Audit:
@@ -41,7 +46,7 @@ class Audit:
         meetings: dict[frozenset[str], tuple[Place, Claim, Claim]] = {}
         for met in claims:
             winner, loser = (met.claim, met.before) if met.stands else (met.before, met.claim)
-            if winner and loser and _are_of_two_sides(winner, loser):
+            if winner and loser and _are_of_two_sides(winner, loser, came_late=not met.stands):
                 meetings[frozenset((winner.id, loser.id))] = (met.place, winner, loser)
         for ids, meeting in meetings.items():
             yield from self._met(ids, *meeting, now)
@@ -54,7 +59,7 @@ class Audit:
         self._told[ids] = (winner.id, outcome)
         while len(self._told) > MAX_TOLD:
             del self._told[next(iter(self._told))]
-        if winner.is_live and self.ledger.claim(place) == winner:
+        if winner.generation == loser.generation and winner.is_live and self.ledger.claim(place) == winner:
             yield from self.ledger.write(
                 place, evolve(winner, generation=winner.generation + 1, provisional=False), now
             )
@@ -76,13 +81,17 @@ class Audit:
         text = (
             f"{'/'.join(place)} was claimed by {winner.holder} and {loser.holder}: {winner.holder} keeps it ({outcome})"
         )
+        if outcome == HIGHER_PRIORITY:
+            text += f"; {RELEASED_BACK}, {loser.holder}"
         yield Note(Level.WARNING, text, {"generation": winner.generation})
 
 
-def _are_of_two_sides(one: Claim, other: Claim) -> bool:
-    """The word of a person, who works on nothing, is no side."""
-    is_of_persons = BEHIND_ALL in (one.priority, other.priority)
-    return one.id != other.id and one.generation == other.generation and not is_of_persons
+def _are_of_two_sides(winner: Claim, loser: Claim, *, came_late: bool) -> bool:
+    """The word of a person, who works on nothing, is no side; nor is what ended before the other began."""
+    if winner.id == loser.id or BEHIND_ALL in (winner.priority, loser.priority):
+        return False
+    is_unended = loser.is_live or (came_late and loser.status is not ClaimStatus.RELEASED)
+    return winner.generation == loser.generation or (loser.provisional and is_unended)
 
 
 def _outcome(winner: Claim, loser: Claim) -> str:
@@ -91,4 +100,4 @@ def _outcome(winner: Claim, loser: Claim) -> str:
         return "done-twice"
     if winner.status is ClaimStatus.DONE:
         return "finished-work-stands"
-    return "higher-priority-keeps"
+    return HIGHER_PRIORITY

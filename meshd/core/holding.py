@@ -14,7 +14,7 @@ Rules (design, section 8, "Leases" and "A granted claim becomes a feature"):
   not survive it: that claim is released, with this reason, and not begun a second time.
 - A failed attempt may be tried again after a backoff, by anybody, until there were too many.
 - Without a command a feature waits for an application. When none asks for so long as a claim may be silent, it is
-  released.
+  released, and nothing new is taken before one asks again.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from attrs import define, evolve, field
 
 from meshd.configuration import Configuration
 from meshd.core import documents
+from meshd.core.audit import RELEASED_BACK
 from meshd.core.claim import Claim, ClaimStatus
 from meshd.core.effects import (
     Accepted,
@@ -95,25 +96,32 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
 class Held:
     """A claim of ours. `lease_s`: since when (monotonic) it counts, None until somebody has confirmed it.
 
-    `ending`: why the work was told to stop. `is_lost`: the claim is not ours any more.
+    `waits_s`: since when it may be taken. `ending`: why the work was told to stop. `is_lost`: the claim is not ours
+    any more.
     """
 
     feature: Feature
     state: State
     lease_s: float | None
+    waits_s: float = -inf
     ending: str = ""
     is_lost: bool = False
 
 
 @define
 class Holding:
-    """All features of this host, and which claims it holds. `wanted_s`: when an application last asked for work."""
+    """All features of this host, and which claims it holds.
+
+    `wanted_s`: when an application last asked for work, infinite while one waits. `is_deserted`: none has asked for so
+    long that work was given back.
+    """
 
     configuration: Configuration
     ledger: Ledger
     features: dict[str, Feature] = field(factory=dict)
     held: dict[str, Held] = field(factory=dict)
     wanted_s: float = -inf
+    is_deserted: bool = False
     _sent_s: dict[int, float] = field(factory=dict)
     _beat: int = 0
 
@@ -211,8 +219,17 @@ class Holding:
                 why = f"no primary has confirmed it for {self._lease_s:g} s"
                 yield Note(Level.WARNING, f"gives up {'/'.join(held.feature.place)}: {why}")
                 yield from self.release(held, why, now)
-            elif held.state is State.WAITING and not self.has_command and now.mono_s - self.wanted_s >= timeout_s:
+            elif self._is_unwanted(held, now.mono_s - timeout_s):
+                self.is_deserted = True
                 yield from self.release(held, "no application asks for work", now)
+
+    def _is_unwanted(self, held: Held, since_s: float) -> bool:
+        return held.state is State.WAITING and not self.has_command and max(held.waits_s, self.wanted_s) <= since_s
+
+    def wanted(self, now: Now, *, waits: bool) -> None:
+        """An application asks for work, and `waits` for it or not."""
+        self.wanted_s = inf if waits else now.mono_s
+        self.is_deserted = False
 
     # From grant to end
 
@@ -228,7 +245,7 @@ class Holding:
             fields=fields,
             life=self.ledger.life(place),
         )
-        self.held[claim.id] = held = Held(feature, State.WAITING, since_s)
+        self.held[claim.id] = held = Held(feature, State.WAITING, since_s, now.mono_s)
         yield from self._keep(feature, "feature:created")
         yield from self.ledger.write(place, evolve(claim, status=ClaimStatus.IN_PROGRESS, feature_id=name), now)
         yield from self._start(held)
@@ -242,7 +259,7 @@ class Holding:
 
     def take(self, command: TakeWork, now: Now) -> Iterator[Effect]:
         """An application takes a feature that waits."""
-        self.wanted_s = now.mono_s
+        self.wanted(now, waits=self.wanted_s == inf)
         waiting = (held for held in self.held.values() if held.state is State.WAITING and not held.ending)
         held = next((held for held in waiting if command.id in (None, held.feature.id)), None)
         if held is not None:
@@ -377,7 +394,9 @@ class Holding:
         """What stands at a phase has changed."""
         for held in [held for held in self.held.values() if held.feature.place == place]:
             if claim.id != held.feature.claim:
-                yield from self._lost(held, f"{claim.holder} has it, in generation {claim.generation}", now)
+                why = f"{claim.holder} has it, in generation {claim.generation}"
+                was_dual = held.feature.provisional or claim.generation == held.feature.generation
+                yield from self._lost(held, f"{RELEASED_BACK}: {why}" if was_dual else why, now)
             elif not claim.is_live and claim.generation >= held.feature.generation:
                 yield from self._lost(held, claim.note or f"it is {claim.status}", now)
             elif claim.generation > held.feature.generation:
@@ -423,6 +442,8 @@ class Holding:
         yield from self._keep(feature, "feature:updated")
 
     def _keep(self, feature: Feature, event: str) -> Iterator[Effect]:
+        if not feature.is_held:  # those that ended come in the order of their ends
+            self.features.pop(feature.id, None)
         self.features[feature.id] = feature
         yield Persist(SaveFeature(feature))
         told = {"featureId": feature.id, "projectSlug": feature.slug, "milestoneSlug": feature.milestone}

@@ -6,7 +6,8 @@ Rules (design, section 8):
   as many are asked for as there is room: what is held, what is asked for and what still stops all take room. A step
   looks once.
 - Room is `agents.max` with a command. Without one it is what an application says, or how many wait for work.
-- A focus influences and does not block: who found nothing of its own in `overflowTicks` ticks takes what there is.
+- A focus influences and does not block: who found nothing of its own in `overflowTicks` ticks, one after the other,
+  while there was other work, takes that.
 - What was refused is left alone for a while, longer each time; a request that was not answered is sent again, on a new
   link at once.
 - Claimed is while a primary is in contact and all documents were compared with it. With `whenPartitioned: continue` an
@@ -68,7 +69,7 @@ class Intake:
     ledger: Ledger
     holding: Holding
     wanted: int = 0
-    told: tuple[int, int] | None = None
+    told: tuple[int, int, int] | None = None
     requests: dict[str, Request] = field(factory=dict)
     decisions: dict[str, DecisionView] = field(factory=dict)
     passed_over: int = 0
@@ -81,7 +82,7 @@ class Intake:
     def max_agents(self) -> int:
         if self.holding.has_command:
             return self.configuration.agents.max
-        if self.told is not None:
+        if self.told is not None and not self.holding.is_deserted:
             return self.told[0]
         taken = sum(held.state != "waiting" for held in self.holding.held.values())
         return self.wanted + taken
@@ -100,14 +101,13 @@ class Intake:
     def look(self, now: Now, *, is_tick: bool) -> Iterator[ClaimRequest]:
         """Ask for as much as there is room for."""
         self.is_due = False
-        overflows = self._overflows
         found = list(self._found(now, overflow=False))
+        counts = not found and (is_tick or self._overflows)
+        other = list(self._found(now, overflow=True)) if counts else []
         if is_tick:
-            has_room = self.free > 0
-            self.passed_over = 0 if found or not has_room else self.passed_over + 1
-        if overflows and not found:
-            found = list(self._found(now, overflow=True))
-        for phase in found:
+            self.passed_over = self.passed_over + 1 if other else 0
+        overflows = self._overflows
+        for phase in other if overflows and not found else found:
             yield self._request(phase, now, overflow=overflows)
 
     @property

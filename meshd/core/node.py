@@ -72,10 +72,7 @@ class Node:
             configuration, self._handshake, self._membership, self._leadership, self._replication, stored
         )
         self._succession = Succession(self._leadership, self._handshake, self._membership, self._upkeep.convergence)
-        self._work = Work.restored(
-            *(configuration, birth.boot, self._handshake, self._membership, self._leadership, self._replication),
-            *(self._settings, stored),
-        )
+        self._work = Work.restored(self._upkeep, self._settings, birth.boot, stored)
         self._is_leaving = False
         self._alarm_s = inf
         self._shares_file = False
@@ -118,7 +115,7 @@ class Node:
             case inputs.DrainRequested(reason):
                 yield from self._drain(reason, now)
             case inputs.IntakeDue():
-                self._work.intake_due()
+                yield from self._work.intake_due(now)
             case inputs.WorkWanted(count):
                 self._work.wanted(count, now)
             case inputs.WorkEnded():

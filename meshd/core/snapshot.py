@@ -142,14 +142,17 @@ class HolderView:
 class WorkView:
     """What this host does about work.
 
-    `is_on`: whether it claims new work; `why_off` says why not, "" when it does. `max_agents` is how much it takes at
+    `is_on`: whether it is to claim new work; `why_off` says why it does not, "" when it does, and `why_not_yet` why it
+    could not have a phase at this moment, whether it is to or not. `max_agents` is how much it takes at
     a time, `free` how much more it would take now. `decides`: "" on a primary that decides about claims, else why this
     instance does not (`worker`, `settling`, `no-quorum`, `draining`). `decisions` are the latest, by claim.
-    `passed_over`: ticks without work of its own focus. `features` are all that are kept, by id.
+    `passed_over`: ticks in which it found only work of another focus than its own. `features` are all that are kept,
+    by id.
     """
 
     is_on: bool
     why_off: str
+    why_not_yet: str
     max_agents: int
     free: int
     passed_over: int

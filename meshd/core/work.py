@@ -22,6 +22,7 @@ from attrs import define, evolve
 
 from meshd.configuration import Configuration
 from meshd.core import claimability, messages
+from meshd.core.alerts import PHASE_BLOCKED, Alerts
 from meshd.core.audit import Audit
 from meshd.core.claim import Claim, ClaimStatus
 from meshd.core.claimability import Claimant
@@ -52,9 +53,11 @@ from meshd.core.replication import Replication
 from meshd.core.settings import Settings
 from meshd.core.snapshot import HeldView, WorkView
 from meshd.core.stored import Stored
+from meshd.core.upkeep import Upkeep
 from meshd.model import Capacity, Focus, Now
 
 SETTLED = {Outcome.DONE: ClaimStatus.DONE, Outcome.FAILED: ClaimStatus.FAILED}
+MAX_BLOCKED = 100  # alerts about phases: a person reads no more, and the rest stands in `meshd work ls`
 ENDED = {**SETTLED, Outcome.RELEASED: ClaimStatus.RELEASED}
 SWITCH = "autoMode"
 """The setting that switches intake on and off, for all hosts or one."""
@@ -76,29 +79,25 @@ class Work:
     holding: Holding
     intake: Intake
     audit: Audit
+    alerts: Alerts
     is_draining: bool = False
     _is_tick: bool = False
 
     @classmethod
-    def restored(
-        cls,
-        configuration: Configuration,
-        boot: str,
-        handshake: Handshake,
-        membership: Membership,
-        leadership: Leadership,
-        replication: Replication,
-        settings: Settings,
-        stored: Stored,
-    ) -> Work:
-        ledger = Ledger.restored(replication, handshake)
-        claims = Claims(leadership, ledger)
-        intake = configuration.work_intake
-        leases = Leases(claims, ledger, membership, (intake.claim_timeout_ms + intake.lock_delay_ms) / 1000)
+    def restored(cls, upkeep: Upkeep, settings: Settings, boot: str, stored: Stored) -> Work:
+        """As it was on disk, on top of what `upkeep` looks at; `boot` names this process."""
+        configuration = upkeep.configuration
+        ledger = Ledger.restored(upkeep.replication, upkeep.handshake)
+        claims = Claims(upkeep.leadership, ledger)
+        keys = configuration.work_intake
+        patience_s = (keys.claim_timeout_ms + keys.lock_delay_ms) / 1000
         holding = Holding.restored(configuration, ledger, stored.features)
         return cls(
-            *(configuration, handshake, membership, leadership, replication, settings),
-            *(ledger, claims, leases, holding, Intake(configuration, boot, ledger, holding), Audit(ledger)),
+            *(configuration, upkeep.handshake, upkeep.membership, upkeep.leadership, upkeep.replication, settings),
+            *(ledger, claims, Leases(claims, ledger, upkeep.membership, patience_s), holding),
+            intake=Intake(configuration, boot, ledger, holding),
+            audit=Audit(ledger),
+            alerts=upkeep.alerts,
         )
 
     # Whether to claim
@@ -162,8 +161,16 @@ class Work:
         for request in list(self.intake.unanswered(now)):
             yield from self._ask(request, now)
 
-    def intake_due(self) -> None:
+    def intake_due(self, now: Now) -> Iterator[Effect]:
+        """The interval of intake passed; a hub looks for phases that wait for ever, too."""
         self.intake.is_due = self._is_tick = True
+        blocked = self.ledger.board.blocked() if self.replication.is_hub else []
+        causes = {"/".join(each.place): each.text for each in blocked if each.is_cause}
+        for place, text in list(causes.items())[:MAX_BLOCKED]:
+            yield from self.alerts.raised(PHASE_BLOCKED, place, f"{place} can never be claimed: {text}", now)
+        for place in self.alerts.subjects(PHASE_BLOCKED):
+            if place not in causes:
+                yield from self.alerts.cleared(PHASE_BLOCKED, place)
 
     def check(self, now: Now) -> Iterator[Effect]:
         """Due with the TTL check."""
@@ -179,7 +186,7 @@ class Work:
         """What the host has, with what intake makes of it."""
         intake, held = self.intake, self.holding.held.values()
         working = sum(each.state == "working" for each in held)
-        running, backlog = (intake.told[1], 0) if intake.told else (working, 0)
+        _, running, backlog = intake.told or (0, working, 0)
         waiting = sum(each.state in ("waiting", "suspended") for each in held)
         return evolve(
             sampled,
@@ -314,11 +321,13 @@ class Work:
                 yield Reply(command.command, refused or Accepted(""))
             case TakeWork():
                 yield from self.holding.take(command, now)
+                self.intake.is_due = True
             case PatchFeature():
                 yield from self.holding.patch(command)
-            case SetCapacity(number, max_agents, running):
-                self.intake.told = None if max_agents is None else (max_agents, running)
+            case SetCapacity(number, max_agents, running, backlog):
+                self.intake.told = None if max_agents is None else (max_agents, running, backlog)
                 self.intake.is_due = True
+                self.holding.wanted(now, waits=self.intake.wanted > 0)
                 yield Reply(number, Accepted(""))
             case SetDraining(number, is_draining, release):
                 self.is_draining = is_draining
@@ -336,8 +345,7 @@ class Work:
         """So many applications wait for work."""
         self.intake.wanted = count
         self.intake.is_due = True
-        if count:
-            self.holding.wanted_s = now.mono_s
+        self.holding.wanted(now, waits=count > 0)
 
     def _claim(self, command: ClaimPhase, now: Now) -> Iterator[Effect]:
         place = (command.slug, command.milestone, command.phase)
@@ -426,10 +434,11 @@ class Work:
             HeldView(request.place, name, request.message.generation, "asked", None)
             for name, request in self.intake.requests.items()
         )
-        why_off = self.why_off
+        why_off, why_not_yet = self.why_off, self._why_not_yet(now)
         return WorkView(
             is_on=not why_off,
-            why_off=why_off or self._why_not_yet(now),
+            why_off=why_off or why_not_yet,
+            why_not_yet=why_not_yet,
             max_agents=self.intake.max_agents,
             free=self.intake.free,
             passed_over=self.intake.passed_over,

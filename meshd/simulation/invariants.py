@@ -290,6 +290,10 @@ class WorkedOnOnce(Invariant):
     _begun: dict[_Worked, int] = field(factory=dict)
     _done: dict[_Worked, tuple[Host, int]] = field(factory=dict)
 
+    def stepped(self, host: Host, vitals: Vitals) -> None:
+        if vitals.policy is not Policy.QUORUM:  # it was started with other peers, and needs nobody's vote
+            self.is_promised = False
+
     def began(self, host: Host, feature: Feature) -> None:
         if not self.is_promised:
             return
@@ -347,6 +351,10 @@ class LiveHolderKeeps(Invariant):
     name = "I8"
     is_promised: bool = True
     _working: dict[tuple[Place, int], Host] = field(factory=dict)
+
+    def stepped(self, host: Host, vitals: Vitals) -> None:
+        if vitals.policy is not Policy.QUORUM:
+            self.is_promised = False
 
     def began(self, host: Host, feature: Feature) -> None:
         self._working[feature.place, feature.generation] = host

@@ -220,10 +220,11 @@ def test_an_application_says_how_much_it_takes() -> None:
     mesh = Workforce.at_work(without_command=("dev-01", "dev-02", "dev-03"))
     worker = mesh.host(2)
     mesh.put(worker, "site", site("p", "q", "r"))
-    mesh.order(worker, inputs.SetCapacity(1, 2, running_agents=1))
+    mesh.order(worker, inputs.SetCapacity(1, 2, running_agents=1, backlog_count=5))
     assert list(mesh.states(worker)) == [P, Q]
     assert mesh.snapshot(worker).capacity.max_agents == 2
     assert mesh.snapshot(worker).capacity.running_agents == 1
+    assert mesh.snapshot(worker).capacity.backlog_count == 5 + 2, "its own, and what waits for it"
     mesh.order(worker, inputs.SetCapacity(1, None))
     assert mesh.snapshot(worker).work.max_agents == 0, "nobody says, and nobody waits"
 
@@ -378,3 +379,18 @@ def test_work_that_is_done_after_it_was_taken_back_stands_while_nobody_has_begun
     assert mesh.status() == "dev-02 done 1"
     assert shown(mesh, mesh.host(3))["featureId"] == taken
     assert mesh.feature(worker).status == "done"
+
+
+# What waits for ever
+
+
+def test_a_phase_that_can_never_be_claimed_raises_an_alert_until_it_can() -> None:
+    mesh = Workforce.at_work()
+    mesh.put(mesh.host(1), "site", site(phase("p", "q"), phase("q", "p")))
+    mesh.advance(2 * TICK_S)
+    standing = {(alert.code, alert.subject): alert.text for alert in mesh.snapshot(mesh.host(1)).alerts}
+    assert "cycle" in standing["phase-blocked", "site/m/p"]
+    assert not [alert for alert in mesh.snapshot(mesh.host(2)).alerts if alert.code == "phase-blocked"]
+    mesh.put(mesh.host(1), "site", site("p", phase("q", "p")))
+    mesh.advance(2 * TICK_S)
+    assert not [alert for alert in mesh.snapshot(mesh.host(1)).alerts if alert.code == "phase-blocked"]

@@ -2,13 +2,13 @@
 
     python -I -S agent.py FILE SECONDS
 
-Each line of the file is a JSON object: `at` on the boot-time clock, `what` (`start`, `alive` every 50 ms, `end`), and
-which phase, generation, claim and instance it is. So when it really ended is known within 50 ms however it ended.
+Each line of the file is when, on the boot-time clock, what (`start`, `alive` every 50 ms, `end`), and the phase, its
+generation, the instance and the process, with tabs between them. So when it really ended is known within 50 ms however
+it ended. It needs few imports: how soon it starts is measured.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -21,12 +21,12 @@ def main() -> None:
     path, seconds = sys.argv[1], float(sys.argv[2])
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     place = "/".join(os.environ[f"MESHD_{name}"] for name in ("PROJECT", "MILESTONE", "PHASE"))
-    who: dict[str, object] = {"phase": place, "pid": os.getpid(), "generation": int(os.environ["MESHD_GENERATION"])}
-    who |= {"claim": os.environ["MESHD_CLAIM"], "instance": os.environ["MESHD_INSTANCE_ID"]}
+    generation = os.environ["MESHD_GENERATION"]
+    who = "\t".join((place, generation, os.environ["MESHD_INSTANCE_ID"], str(os.getpid())))
 
     def say(what: str) -> float:
         at_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-        os.write(file, json.dumps({"at": at_s, "what": what, **who}).encode() + b"\n")
+        os.write(file, f"{at_s!r}\t{what}\t{who}\n".encode())
         return at_s
 
     end_s = say("start") + seconds
@@ -34,7 +34,7 @@ def main() -> None:
         time.sleep(min(left_s, ALIVE_EVERY_S))
         say("alive")
     say("end")
-    sys.stdout.write(f'working\n{{"prUrl": "https://example.org/{place}/{who["generation"]}"}}\n')
+    sys.stdout.write(f'working\n{{"prUrl": "https://example.org/{place}/{generation}"}}\n')
 
 
 if __name__ == "__main__":

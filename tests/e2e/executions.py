@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -42,11 +41,11 @@ def agents(file: Path, seconds: float, most: int = 1) -> dict[str, Json]:
 
 def executions(file: Path) -> list[Execution]:
     """All that was begun, in the order of its begin."""
-    lines: dict[tuple[str, int, str, int], list[dict[str, Any]]] = {}
-    for text in file.read_text().splitlines() if file.exists() else ():
-        said = json.loads(text)
-        lines.setdefault((said["phase"], said["generation"], said["instance"], said["pid"]), []).append(said)
-    found = [Execution(*who, said[0]["at"], said[-1]["at"], said[-1]["what"] == "end") for who, said in lines.items()]
+    said: dict[tuple[str, int, str, int], list[tuple[float, str]]] = {}
+    for line in file.read_text().splitlines() if file.exists() else ():
+        at_s, what, phase, generation, instance, pid = line.split("\t")
+        said.setdefault((phase, int(generation), instance, int(pid)), []).append((float(at_s), what))
+    found = [Execution(*who, lines[0][0], lines[-1][0], lines[-1][1] == "end") for who, lines in said.items()]
     return sorted(found, key=lambda execution: execution.start_s)
 
 

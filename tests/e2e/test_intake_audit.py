@@ -1,4 +1,4 @@
-"""Two sides of a partition take the same phase, and the audit settles it; a daemon that ends while its agent works.
+"""Two sides of a partition take the same phase, and the audit settles it.
 
 The outcome is the specification's: "released back to backlog by the lower-priority instance (higher index)", and "the
 higher-priority instance retains ownership".
@@ -19,11 +19,6 @@ from tests.e2e.test_intake_faults import FOR_EVER_S, HEARTBEAT_MS, TTL_MS, has_b
 from tests.e2e.test_partition import cut_off, reunite
 
 PLACE = "alpha/only/contested"
-
-
-async def has_no_primary(instance: Instance) -> bool:
-    health = await instance.sync()
-    return health["authoritative"] is not True and health["partitionSince"] is not None
 
 
 def feature_of(instance: Instance) -> dict[str, Any]:
@@ -54,7 +49,7 @@ async def test_claimed_on_both_sides_of_a_partition(tmp_path: Path) -> None:
             assert patched.status_code == 200
         await until(partial(has_begun, file, 2), 10)
         assert {each.instance for each in executions(file)} == {"dev-01", "dev-02"}
-        kept = feature_of(primary)["id"]
+        kept, released = feature_of(primary)["id"], feature_of(worker)["id"]
 
         reunite(instances)
         await until(partial(was_audited, instances), 20)
@@ -72,6 +67,9 @@ async def test_claimed_on_both_sides_of_a_partition(tmp_path: Path) -> None:
         assert works.end_s - ended.end_s > HEARTBEAT_MS / 1000
         assert feature_of(primary)["status"] == "in_progress"
         assert len(executions(file)) == 2
+        audits = [audit for instance in (primary, worker) for audit in (await instance.get("/api/audits"))["audits"]]
+        (audit,) = audits
+        assert (audit["payload"]["keptFeature"], audit["payload"]["releasedFeature"]) == (kept, released)
 
 
 async def does_not_decide(instance: Instance) -> bool:
