@@ -106,7 +106,7 @@ async def test_a_block_that_raises_has_failed_and_the_error_goes_on() -> None:
 async def test_all_errors_of_a_group_are_told() -> None:
     local = await at_work()
     async with served(local) as client:
-        with pytest.raises(ExceptionGroup):
+        with pytest.RaisesGroup(ValueError, KeyError, OSError):
             async with client.claim():
                 raise ExceptionGroup("of tasks", [ValueError("no network"), KeyError(), OSError("no disk")])
     assert stands(local) == ("failed", "no network; KeyError; no disk")
