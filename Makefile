@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help run test lint types unit lock clean
 
 help:
-	@echo "make run    three instances on loopback, a shared project, a live table; Ctrl-C drains them"
+	@echo "make run    three instances on loopback work through a project, a live table; Ctrl-C drains them"
 	@echo "make test   ruff, flake8-async, mypy --strict, then pytest"
 	@echo "make lock   pin the dependencies anew (needs uv)"
 	@echo "make clean  remove the virtual environment and caches"

@@ -9,11 +9,13 @@ A module imports only from lower floors; a test walks the imports.
 
     floor 5  __main__  cli/            verbs: talk to a running daemon over its API, or start one
     floor 4  daemon                    composition root: builds everything, nests the nurseries, owns the drain
-    floor 3  driver  connections  api/ engine: the only caller of Node.step; one nursery per link; Quart-Trio app
+    floor 3  driver  connections  api/ engine: the only caller of Node.step; one nursery per link; Quart-Trio app;
+             runner                    one task per agent
     floor 2  config wire websocket     edges: one outside thing each
              links sockets store
-             workspace capacity
+             workspace agents capacity
              systemd logs events
+             client               for applications in Python, in their own processes; uses the API, not the daemon
     floor 1  core/                     the protocol, pure: no trio, time, random, logging, json or os
     floor 0  model configuration       words
              project errors
@@ -31,10 +33,10 @@ order, and what has to be durable is on disk before anybody hears of it: persist
 
 # Nurseries and drain
 
-    engine       driver                                        cancelled last
-      edge       API                                           stopped last but one, within a deadline
-        mesh     links, listener                               deadline: the drain's grace
-          tick   heartbeat, TTL, alarm, files, disk, watchdog  cancelled first
+    engine       driver                                                cancelled last
+      edge       API                                                   stopped last but one, within a deadline
+        mesh     links, listener, runner                               deadline: the drain's grace
+          tick   heartbeat, TTL, intake, alarm, files, disk, watchdog  cancelled first
 
 # Choices
 
@@ -69,6 +71,25 @@ order, and what has to be durable is on disk before anybody hears of it: persist
   undone by a restart. A primary whose database is older takes back the settings that a worker still holds.
 - The categories are a document with a reserved slug (`@categories`), so that they have stamps, replay and exchange like
   projects. Events are what became so on this host, numbered here: two hosts number the same change differently.
+- Between the daemon and each agent stands a small process of its own (`guard`), which ends the whole run when its lease
+  does or the daemon is gone: a daemon that is stopped or killed could not. It costs 25 ms of CPU and 10 MiB a run.
+- An agent's output and errors are one log, in the order in which they came; so its result is the last line that is a
+  JSON object with `prUrl` or `error`, whichever stream it was written to.
+- The holder of a claim writes what becomes of it into the claim's register itself, as a change like any other: durable,
+  queued while there is no primary, replayed once. So there is no message to settle a claim, and none that can be lost.
+  What comes too late loses the merge and is kept as a conflict.
+- A new primary decides about claims when a majority of the voters has compared documents with it (`compared` ends an
+  exchange, and carries what the voter has stored): what was granted stands in their documents or among that. A
+  proposal is never abandoned; who waits in vain for 30 s turns elsewhere, and a grant that comes too late is an orphan.
+- The holder's lease runs from the moment at which it sent the heartbeat that was answered (`beat` and `leases`), the
+  primary's patience from when it heard it: no delay makes the two overlap. The lock delay comes before the claim is
+  taken back, not after. The primary does not count a holder's agents: the holder does, and knows better.
+- Between the daemon and a command stands a guard, a process of its own: it ends the command in time when the daemon is
+  stopped or killed. A command that a daemon's end has ended is not begun again under the same claim.
+- Without a command a host claims what applications ask for, by `PUT /api/capacity` or by waiting for work, and nothing
+  when nobody does: what it holds would wait, and no other host could have it.
+- Intake is switched by the setting `autoMode`, shared for all hosts or local for one. A phase that is `pending` can be
+  claimed; one that names a `claimedBy` and no status counts as claimed.
 - With `hivemind.enabled: false` an instance is its own primary: nothing is queued, nobody is dialled.
 """
 

@@ -40,8 +40,12 @@ MAX_FILE_BYTES = 262_144  # fifty times what a person writes, and the parser nee
 MAX_DEPTH = 50  # every level costs stack, and an alias can stand for itself
 MAX_VALUES = 100_000  # aliases of aliases can stand for more values than memory holds
 
-# Read by the command line, not by the configuration.
-OTHER_VARIABLES = frozenset({"MESHD_CONFIG", "MESHD_URL"})
+# Read by the command line, not by the configuration; and what agents are given (`meshd.agents`), who may run it too.
+OTHER_VARIABLES = frozenset({
+    *("MESHD_CONFIG", "MESHD_URL"),
+    *("MESHD_FEATURE_ID", "MESHD_PROJECT", "MESHD_MILESTONE", "MESHD_PHASE", "MESHD_GENERATION", "MESHD_CLAIM"),
+    *("MESHD_API", "MESHD_FEATURE_FILE"),
+})  # fmt: skip
 
 _SHOWN_CHARACTERS = 200  # of a key or a message of the parser, either of which the file may stretch
 

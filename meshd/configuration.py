@@ -100,6 +100,12 @@ class Api:
     bind_addr: str = "0.0.0.0"
     socket: Path | None = None
 
+    @property
+    def url(self) -> str:
+        """Where it is reached on this host."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind_addr, self.bind_addr)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
 
 @frozen
 class Configuration:

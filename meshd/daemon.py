@@ -1,14 +1,16 @@
 """The composition root: builds an instance from its configuration, nests its nurseries, owns its drain.
 
-    engine       driver                                        cancelled last
-      edge       API                                           stopped last but one, within a deadline
-        mesh     links, listener                               deadline: the drain's grace
-          tick   heartbeat, TTL, alarm, files, disk, watchdog  cancelled first
+    engine       driver                                                cancelled last
+      edge       API                                                   stopped last but one, within a deadline
+        mesh     links, listener, runner                               deadline: the drain's grace
+          tick   heartbeat, TTL, intake, alarm, files, disk, watchdog  cancelled first
 
 Rules (design, section 3):
 
-- Drain is an input, never a cancellation: the tickers stop, the node says goodbye on every link, the links flush and
-  close (1001), then the API stops, then the store is closed. A second signal skips to the last step.
+- Drain is an input, never a cancellation: nothing new is claimed, running work gets `drain.workTimeoutMs` to end and is
+  then stopped and given back, while heartbeats go on; the tickers stop, the node says goodbye on every link, the links
+  flush and close (1001), then the API stops, then the store is closed. A second signal skips to the last step: what
+  still runs is ended by its guards.
 - What ends without having been asked to end is a crash, and takes the process with it: systemd starts it anew.
 """
 
@@ -36,6 +38,7 @@ from attrs import define, field, frozen
 
 import meshd
 from meshd import logs
+from meshd.agents import STOPPED_WITHIN_S, Agents, CommandAgents, grace_s
 from meshd.api import server
 from meshd.api.app import create_app
 from meshd.api.instance import Instance
@@ -44,7 +47,7 @@ from meshd.config import Loaded
 from meshd.configuration import Configuration
 from meshd.connections import Connections
 from meshd.core.effects import Emit
-from meshd.core.inputs import CompactionDue, DrainRequested, HeartbeatDue, Started, TtlDue
+from meshd.core.inputs import CompactionDue, DrainRequested, HeartbeatDue, IntakeDue, SetDraining, Started, TtlDue
 from meshd.core.membership import ttl_check_interval_s
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
@@ -55,6 +58,7 @@ from meshd.errors import ListenError, LocalProtocolError, StoreError
 from meshd.events import EventStream
 from meshd.links import Network
 from meshd.model import Capacity, JsonObject, Now
+from meshd.runner import Runner
 from meshd.sockets import bind_socket, bind_unix
 from meshd.store import Disk, SqliteStore, Store
 from meshd.systemd import Notifier
@@ -69,6 +73,7 @@ EDGE_STOPS_WITHIN_S = 3.0
 CLOSE_WITHIN_S = 5.0
 COLLECT_AFTER = (50_000, 20, 100)  # documents and changes hold no cycles: looking for some took a fifth of a replay
 OF_DOCUMENTS = ("project:", "categories:")
+ASK_EVERY_S = 10.0
 LATE_TICK_S = 5.0  # how late a ticker may be before the watchdog is not fed
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -90,6 +95,7 @@ class Ports:
     network: Network
     clock: Callable[[], Now]
     sample: Callable[[], Capacity]
+    agents: Agents
     random: Random
     boot: str
     emit: Callable[[Emit], None]
@@ -99,7 +105,7 @@ class Ports:
 
 @define(eq=False)
 class Drain:
-    """The wish to leave: `request` once to drain, again to skip what is left of it."""
+    """The wish to leave: `request` once to drain, again to skip what is left of it; `begin` only the first."""
 
     reason: str = ""
     requested: trio.Event = field(factory=trio.Event)
@@ -108,6 +114,9 @@ class Drain:
     def request(self, reason: str) -> None:
         if self.requested.is_set():
             self.hurried.set()
+        self.begin(reason)
+
+    def begin(self, reason: str) -> None:
         self.reason = self.reason or reason
         self.requested.set()
 
@@ -146,19 +155,23 @@ async def live(
     """Run one instance until it has drained. `started` hands out the driver when everything is up."""
     notifier = notifier or Notifier()
     try:
+        await ports.agents.clear()  # before anybody can hear that work of ours ended, and begin it elsewhere
         node = Node(configuration, Birth(ports.boot, meshd.__version__), await ports.store.load())
         driver = Driver(node, ports.store, ports.workspace, ports.clock, ports.emit)
         connections = Connections(ports.network, driver.put, ports.random)
-        driver.connect(connections)
+        runner = Runner(ports.agents, driver.put)
+        driver.connect(connections, runner)
         async with trio.open_nursery() as engine:
             await engine.start(driver.run)
             # First of all: until a file was looked at, nobody can tell an edit from a file that is behind.
-            await driver.show(driver.snapshot().documents.values())
+            before = driver.snapshot()
+            await driver.show(before.documents.values(), before.work.features.values())
             async with trio.open_nursery() as edge:
                 stopping = trio.Event()
                 for serve in edges:
                     await edge.start(_until_asked, serve, driver, stopping)
                 async with trio.open_nursery() as mesh:
+                    await mesh.start(runner.run)
                     if configuration.mesh_enabled:
                         await mesh.start(connections.run)
                         await mesh.start(partial(ports.network.serve, connections.accept))
@@ -169,6 +182,7 @@ async def live(
                         _log.info("%s", _serves(configuration, driver))
                         task_status.started(driver)
                         await drain.requested.wait()
+                        await _finish_work(configuration, driver, runner, drain, notifier)
                         tick.cancel_scope.cancel()
                     notifier.stopping()
                     await _say_goodbye(configuration, driver, connections, drain)
@@ -197,6 +211,34 @@ async def _until_asked(  # noqa: ASYNC128  `serve` says when it has started
     await serve(driver, stopping, task_status=task_status)
     if not stopping.is_set():
         raise LocalProtocolError("an edge ended without having been asked to")
+
+
+async def _finish_work(
+    configuration: Configuration, driver: Driver, runner: Runner, drain: Drain, notifier: Notifier
+) -> None:
+    """Claim nothing new, and wait until no agent runs: for as long as they are given, then for their end."""
+    keys = configuration.drain
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_when, drain.hurried, nursery.cancel_scope)
+        with trio.move_on_after(keys.grace_ms / 1000):
+            await driver.carry_out(SetDraining(0, is_draining=True))
+        if runner.running:
+            _log.info("draining: %d agents get %g s to end", runner.running, keys.work_timeout_ms / 1000)
+            rest_s = STOPPED_WITHIN_S + keys.grace_ms / 1000 + EDGE_STOPS_WITHIN_S + CLOSE_WITHIN_S
+            nursery.start_soon(_ask_for_time, notifier, rest_s)
+            with trio.move_on_after(keys.work_timeout_ms / 1000):
+                await runner.none_runs()
+            runner.stop_all("the host is draining")
+            with trio.move_on_after(STOPPED_WITHIN_S):
+                await runner.none_runs()
+        nursery.cancel_scope.cancel()
+
+
+async def _ask_for_time(notifier: Notifier, rest_s: float) -> NoReturn:
+    """Keep systemd from stopping us while agents get their time; `rest_s` is what everything after it may take."""
+    while True:
+        notifier.extend(2 * ASK_EVERY_S + rest_s)
+        await trio.sleep(ASK_EVERY_S)
 
 
 async def _say_goodbye(configuration: Configuration, driver: Driver, connections: Connections, drain: Drain) -> None:
@@ -233,6 +275,9 @@ def _start_tickers(
     async def check_ttl() -> None:
         await driver.carry_out(TtlDue())
 
+    async def look_for_work() -> None:
+        await driver.carry_out(IntakeDue())
+
     async def compact() -> None:
         await driver.carry_out(CompactionDue())
         if not ports.store.disk().is_full:  # it takes room before it gives some back
@@ -243,6 +288,8 @@ def _start_tickers(
         ("disk", WATCH_EVERY_S, DiskWatch(ports.store.disk, driver.put).watch),
         ("compaction", configuration.compaction.interval_ms / 1000, compact),
     ]
+    if configuration.work_intake.enabled:
+        tickers.append(("intake", configuration.work_intake.tick_interval_ms / 1000, look_for_work))
     if configuration.mesh_enabled:
         tickers.append(("heartbeat", hivemind.heartbeat_interval_ms / 1000, beat))
         tickers.append(("ttl", ttl_check_interval_s(hivemind.peer_ttl_ms), check_ttl))
@@ -313,7 +360,7 @@ async def _serve(configuration: Configuration, drain: Drain) -> None:
         store = await SqliteStore.open(configuration.data_dir, token_hex(4))
         stored = await store.load()
         events = EventStream(stored.events)
-        workspace = DiskWorkspace(configuration.repo_root, stored.seen)
+        workspace = DiskWorkspace(configuration.repo_root, stored.seen, protolab.instance_id)
         del stored  # some MiB, which the instance's whole life would otherwise hold
         sampler = Sampler()
         ports = Ports(
@@ -322,12 +369,22 @@ async def _serve(configuration: Configuration, drain: Drain) -> None:
             network=network,
             clock=system_clock,
             sample=lambda: sampler.sample(configuration.agents.max, 0, 0),
+            agents=CommandAgents(
+                configuration.agents,
+                configuration.data_dir / "runs",
+                configuration.repo_root,
+                protolab.instance_id,
+                configuration.api.url,
+                os.environ,
+                system_clock,
+                grace_s(configuration.work_intake.claim_timeout_ms),
+            ),
             random=Random(),
             boot=token_hex(8),
             emit=partial(_tell, events),
             set_aside=partial(_set_aside, configuration.data_dir),
         )
-        api = partial(_serve_api, configuration, api_sockets, store.disk, events)
+        api = partial(_serve_api, configuration, api_sockets, store.disk, events, drain.begin)
         await live(configuration, ports, drain, edges=[api], notifier=Notifier.from_environment(os.environ))
         _log.info("drained")
 
@@ -337,6 +394,7 @@ async def _serve_api(  # noqa: ASYNC128  the server says when it has started
     sockets: Sequence[socket.socket],
     disk: Callable[[], Disk],
     events: EventStream,
+    begin_drain: Callable[[str], None],
     driver: Driver,
     stopping: trio.Event,
     *,
@@ -348,6 +406,8 @@ async def _serve_api(  # noqa: ASYNC128  the server says when it has started
         version=meshd.__version__,
         snapshot=driver.snapshot,
         submit=driver.submit,
+        put=driver.put,
+        stop=begin_drain,
         utc_ms=lambda: system_clock().utc_ms,
         uptime_s=lambda: trio.current_time() - started_s,
         process_memory=process_memory,

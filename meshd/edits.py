@@ -3,6 +3,7 @@
 Rules (design, sections 4 and 10):
 
 - An edit is what differs from the base, the content that the file last had from us: only that becomes a change.
+- What is written over a claim is no edit (`meshd.core.documents`): the file is brought up to date again.
 - A file that we never wrote is a new project. When the mesh has a project of that name already, the mesh's stands,
   and the file's content is set aside and reported: it may be of any age.
 - So an instance with an empty store (a new one, or one whose database was lost) does not look at its files before it
@@ -45,6 +46,7 @@ class Engine(Protocol):
     def snapshot(self) -> Snapshot: ...
     async def submit(self, command: Command) -> Accepted | Rejected: ...
     async def show(self, documents: Iterable[Document]) -> None: ...
+    async def catch_up(self) -> None: ...
 
 
 class Edits:
@@ -69,7 +71,7 @@ class Edits:
         """Look at every file once, and bring those up to date that had to wait."""
         if not self._has_to_wait():
             await self._take_some()
-        await self._engine.show(())
+        await self._engine.catch_up()
 
     async def _take_some(self) -> None:
         if not self._reports:
@@ -123,8 +125,10 @@ class Edits:
                 if edit.slug in self._tried_again:
                     return
             self._warn(edit.slug, f"the edit was not taken, it waits in the file: {outcome.detail}")
-        else:
-            self._workspace.absorbed(edit)
+            return
+        self._workspace.absorbed(edit)
+        if not outcome.changed and (document := self._document(edit.slug)):
+            await self._engine.show([document])  # what was written over a claim, which no edit changes
 
     def _warn(self, slug: str, text: str) -> None:
         _log.warning("%s: %s", self._workspace.path(slug), text, extra={"fields": {"slug": slug or None}})

@@ -10,10 +10,12 @@ document maps a path to a JSON value:
     milestones/<slug>/phases                          [] says that the array exists
     milestones/<slug>/phases/<name>                   the phase exists; its rank
     milestones/<slug>/phases/<name>/<key>             a field of it
+    milestones/<slug>/phases/<name>/@claim            who holds it: written by meshd alone (`meshd.core.claim`)
 
 Keys are escaped as in JSON Pointer (`~0`, `~1`). Three keys are not stored: the document's and a milestone's `slug`
 and a phase's `name` are its name and in the path. `projectPath` belongs to a host, not to a document: it is stored
-empty and shown as the local repository root (specification, "Path Remapping").
+empty and shown as the local repository root (specification, "Path Remapping"). `@claim` is no key of a document: none
+that is rendered holds it, and one that does is refused.
 """
 
 from __future__ import annotations
@@ -31,8 +33,11 @@ Flat: TypeAlias = "dict[str, Json]"
 
 MAX_NAME_BYTES = 200
 RESERVED = "@"  # first character of a slug that no project may have
+CLAIM_KEY = "@claim"
+"""What the path of a phase's claim ends with; no document has such a key in a phase."""
 MAX_DEPTH = 64  # levels in one value: far more than a person writes, and less than any parser on the way refuses
 
+_CLAIM_END = f"/{CLAIM_KEY}"
 _PROJECT_ORDER = ("slug", "title", "goal", "status", "priority", "projectPath", "milestones")
 _MILESTONE_ORDER = ("number", "slug", "title", "description", "dependencies", "status", "phases")
 _PHASE_ORDER = ("number", "name", "title", "description", "filesToModify", "acceptanceCriteria", "complexity")
@@ -59,6 +64,17 @@ def check_name(name: object, what: str) -> str:
 def is_reserved(slug: str) -> bool:
     """Whether a slug is meshd's own: such documents are shared like projects, and are none."""
     return slug.startswith(RESERVED)
+
+
+def element_path(milestone: str, phase: str | None = None) -> str:
+    """The path of a milestone, or of a phase of it; those of its fields begin with that and a slash."""
+    path = f"milestones/{_escape(milestone)}"
+    return path if phase is None else f"{path}/phases/{_escape(phase)}"
+
+
+def name_in(part: str) -> str:
+    """The name that one part of a path stands for."""
+    return _unescape(part)
 
 
 def check_slug(slug: object, what: str) -> str:
@@ -119,6 +135,8 @@ def _flatten_milestone(milestone: JsonObject, path: str, known: Mapping[str, Jso
         if key == "phases" and isinstance(value, list):
             flat[f"{path}/phases"] = []
             for phase_path, phase in _elements(value, f"{path}/phases", "name", known, flat):
+                if CLAIM_KEY in phase:
+                    raise DocumentError(f"{CLAIM_KEY} is kept for meshd's own, no phase may have it: {phase_path}")
                 flat |= {f"{phase_path}/{_escape(k)}": v for k, v in phase.items() if k != "name"}
         elif key != "slug":
             flat[f"{path}/{_escape(key)}"] = value
@@ -145,9 +163,11 @@ def _ranked(paths: list[str], known: Mapping[str, Json]) -> dict[str, Json]:
     """Give each path a rank, so that ranks ascend; as many as possible keep the one they have in `known`."""
     kept = _longest_ascent([(rank, path) for path in paths if isinstance(rank := known.get(path), int | float)])
     ranks: dict[str, float] = {path: rank for rank, path in kept}
+    known_at = [index for index, path in enumerate(paths) if path in ranks]
     for index, path in enumerate(paths):
         if path not in ranks:
-            after = next((at for at in range(index + 1, len(paths)) if paths[at] in ranks), None)
+            place = bisect_left(known_at, index)
+            after = known_at[place] if place < len(known_at) else None
             before = ranks[paths[index - 1]] if index else None
             upper = None if after is None else ranks[paths[after]]
             ranks[path] = _between(before, upper, (after or 0) - index)
@@ -169,19 +189,25 @@ def _between(before: float | None, after: float | None, places: int) -> float:
 def _longest_ascent(items: list[tuple[float, str]]) -> list[tuple[float, str]]:
     """The longest ascending subsequence (patience sorting)."""
     tops: list[tuple[float, str]] = []
-    chains: list[list[tuple[float, str]]] = []
-    for item in items:
+    top_at: list[int] = []
+    before: list[int] = []  # of each item the one that stands before it in the longest that ends with it
+    for index, item in enumerate(items):
         pile = bisect_left(tops, item)
-        chain = [*(chains[pile - 1] if pile else []), item]
+        before.append(top_at[pile - 1] if pile else -1)
         tops[pile : pile + 1] = [item]
-        chains[pile : pile + 1] = [chain]
-    return chains[-1] if chains else []
+        top_at[pile : pile + 1] = [index]
+    chain: list[tuple[float, str]] = []
+    at = top_at[-1] if top_at else -1
+    while at >= 0:
+        chain.append(items[at])
+        at = before[at]
+    return chain[::-1]
 
 
 def render(flat: Mapping[str, Json], slug: str, repo_root: str = "") -> JsonObject:
     """Turn a flat form into the document it stands for, in an order that is the same on every host.
 
-    Total: fields of an element that does not exist are left out.
+    Total: fields of an element that does not exist are left out, and so are claims.
     """
     document: JsonObject = {"slug": slug}
     milestones: dict[str, tuple[float, JsonObject]] = {}
@@ -198,6 +224,8 @@ def render(flat: Mapping[str, Json], slug: str, repo_root: str = "") -> JsonObje
             case ["milestones", milestone, "phases", phase] if milestone in milestones:
                 phases[milestone][phase] = (_rank(value), {"name": _unescape(phase)})
             case ["milestones", milestone, "phases", phase, key] if phase in phases.get(milestone, ()):
+                if key == CLAIM_KEY:
+                    continue
                 phases[milestone][phase][1][_unescape(key)] = value
     for milestone, (_, fields) in milestones.items():
         if fields.get("phases") == []:
@@ -237,6 +265,31 @@ def check_path(path: str) -> str:
                 check_name(_unescape(rest[1]), "a phase's name")
             return path
     raise DocumentError(f"no register can have the path {path!r:.80}")
+
+
+def claim_path(milestone: str, phase: str) -> str:
+    """The path of a phase's claim."""
+    return f"milestones/{_escape(milestone)}/phases/{_escape(phase)}/{CLAIM_KEY}"
+
+
+def is_claim(path: str) -> bool:
+    """Whether this is the path of a phase's claim."""
+    return path.endswith(_CLAIM_END) and path.count("/") == 4  # elements and fields of others may have that name
+
+
+def claimed_phase(path: str) -> tuple[str, str] | None:
+    """The milestone and the phase of a claim's path; None for other paths. The inverse of `claim_path`."""
+    if not is_claim(path):
+        return None
+    _, milestone, _, phase, _ = path.split("/")
+    return _unescape(milestone), _unescape(phase)
+
+
+def has_phase(flat: Mapping[str, Json], path: str) -> bool:
+    """Whether a flat document shows the phase of this path; what is left of one that was removed is not shown."""
+    milestone = path.rsplit("/", 2)[0]
+    arrays = (flat.get("milestones"), flat.get(f"{milestone}/phases"))
+    return path in flat and milestone in flat and arrays == ([], [])
 
 
 def _escape(key: str) -> str:

@@ -18,6 +18,7 @@ from meshd.core.ballot import MAX_TURNS, Ballot, Proposal, Turn
 from meshd.core.documents import Change, Conflict, Document, Kind, Register
 from meshd.core.effects import (
     DropConflict,
+    DropFeature,
     DropOutbox,
     DropProposal,
     Emit,
@@ -27,6 +28,7 @@ from meshd.core.effects import (
     SaveConflict,
     SaveDocument,
     SaveEvent,
+    SaveFeature,
     SaveLeadership,
     SaveOutbox,
     SaveProposal,
@@ -36,6 +38,8 @@ from meshd.core.effects import (
     TrimEvents,
     TrimOutbox,
 )
+from meshd.core.feature import Feature, FeatureStatus
+from meshd.core.phases import Place
 from meshd.core.stored import Stored
 from meshd.model import JsonObject, Stamp
 
@@ -67,6 +71,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE turns (id INTEGER PRIMARY KEY, utc_ms INTEGER NOT NULL, term INTEGER NOT NULL, leader TEXT,
                                cause TEXT NOT NULL)""",
     ),
+    (
+        "DROP TABLE proposals",  # it has never held a row: nothing was proposed before this schema
+        """CREATE TABLE proposals (slug TEXT NOT NULL, milestone TEXT NOT NULL, phase TEXT NOT NULL,
+                                   life TEXT NOT NULL, term INTEGER NOT NULL, claim TEXT NOT NULL,
+                                   generation INTEGER NOT NULL, holder TEXT NOT NULL, priority INTEGER,
+                                   claimed_ms INTEGER NOT NULL, attempts INTEGER NOT NULL,
+                                   PRIMARY KEY (slug, milestone, phase)) WITHOUT ROWID""",
+        """CREATE TABLE features (id TEXT PRIMARY KEY, claim TEXT NOT NULL, slug TEXT NOT NULL, milestone TEXT NOT NULL,
+                                  phase TEXT NOT NULL, generation INTEGER NOT NULL, claimed_ms INTEGER NOT NULL,
+                                  status TEXT NOT NULL, is_held INTEGER NOT NULL, provisional INTEGER NOT NULL,
+                                  released TEXT, fields TEXT NOT NULL, life TEXT)""",
+    ),
+    ("ALTER TABLE ballot ADD COLUMN ttl_ms INTEGER NOT NULL DEFAULT 0",),
 )
 """Step n lifts schema n to n + 1; `PRAGMA user_version` names the schema. Registers are long rows: updating them in a
 rowid table takes a third of the time that it takes in a tree of their key. Conflicts are numbered in the order in
@@ -115,8 +132,9 @@ class Batch:
     conflicts: dict[str, Conflict] = field(factory=dict)
     store_id: str = ""
     ballot: Ballot | None = None
-    proposals: dict[tuple[str, str, str], Proposal | None] = field(factory=dict)
     turns: dict[int, Turn] = field(factory=dict)
+    proposals: dict[Place, Proposal | None] = field(factory=dict)
+    features: dict[str, Feature | None] = field(factory=dict)
 
     def add(self, record: Entry) -> None:
         """Take in one record; each of a commit in its order."""
@@ -140,8 +158,12 @@ class Batch:
                 self.settings[scope] = record
             case SaveSeen(slug=slug, document=document):
                 self.seen[slug] = document
-            case SaveBallot() | SaveProposal() | DropProposal() | SaveLeadership():
-                self._add_leadership(record)
+            case SaveBallot(ballot=ballot):
+                self.ballot = ballot
+            case SaveLeadership(turn=turn):
+                self.turns[turn.id] = turn
+            case SaveProposal() | DropProposal() | SaveFeature() | DropFeature():
+                self._add_work(record)
 
     def _add_document(self, record: SaveDocument | ForgetDocument) -> None:
         slug = record.slug
@@ -175,16 +197,16 @@ class Batch:
                 self.trimmed_event = max(self.trimmed_event, first)
                 self.events = {id_: event for id_, event in self.events.items() if id_ >= first}
 
-    def _add_leadership(self, record: SaveBallot | SaveProposal | DropProposal | SaveLeadership) -> None:
+    def _add_work(self, record: SaveProposal | DropProposal | SaveFeature | DropFeature) -> None:
         match record:
-            case SaveBallot(ballot=ballot):
-                self.ballot = ballot
             case SaveProposal(proposal=proposal):
-                self.proposals[proposal.slug, proposal.milestone, proposal.phase] = proposal
+                self.proposals[proposal.place] = proposal
             case DropProposal(slug=slug, milestone=milestone, phase=phase):
                 self.proposals[slug, milestone, phase] = None
-            case SaveLeadership(turn=turn):
-                self.turns[turn.id] = turn
+            case SaveFeature(feature=feature):
+                self.features[feature.id] = feature
+            case DropFeature(id=id_):
+                self.features[id_] = None
 
     def statements(self) -> Iterator[Statement]:
         """What has to be executed, in order; a table that is not touched costs nothing."""
@@ -193,6 +215,7 @@ class Batch:
         yield from self._event_statements()
         yield from self._conflict_statements()
         yield from self._leadership_statements()
+        yield from self._work_statements()
         if self.seqs:
             yield "REPLACE INTO seqs VALUES (?, ?)", list(self.seqs.items())
         if self.store_id:
@@ -252,16 +275,25 @@ class Batch:
 
     def _leadership_statements(self) -> Iterator[Statement]:
         if self.ballot:
-            yield "REPLACE INTO ballot VALUES (1, ?, ?, ?)", [(self.ballot.term, self.ballot.vote, self.ballot.leader)]
-        if self.proposals:
-            dropped = [key for key, proposal in self.proposals.items() if proposal is None]
-            yield "DELETE FROM proposals WHERE slug = ? AND milestone = ? AND phase = ?", dropped
-            kept = [_proposal_row(proposal) for proposal in self.proposals.values() if proposal is not None]
-            yield "REPLACE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", kept
+            ballot = self.ballot
+            row = (ballot.term, ballot.vote, ballot.leader, ballot.ttl_ms)
+            yield "REPLACE INTO ballot VALUES (1, ?, ?, ?, ?)", [row]
         if self.turns:
             rows = [(turn.id, turn.utc_ms, turn.term, turn.leader, turn.cause) for turn in self.turns.values()]
             yield "REPLACE INTO turns VALUES (?, ?, ?, ?, ?)", rows
             yield "DELETE FROM turns WHERE id <= (SELECT max(id) FROM turns) - ?", [(MAX_TURNS,)]
+
+    def _work_statements(self) -> Iterator[Statement]:
+        if self.proposals:
+            dropped = [place for place, proposal in self.proposals.items() if proposal is None]
+            yield "DELETE FROM proposals WHERE slug = ? AND milestone = ? AND phase = ?", dropped
+            kept = [_proposal_row(proposal) for proposal in self.proposals.values() if proposal is not None]
+            yield "REPLACE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", kept
+        if self.features:
+            ended = [(id_,) for id_, feature in self.features.items() if feature is None]
+            yield "DELETE FROM features WHERE id = ?", ended
+            rows = [_feature_row(feature) for feature in self.features.values() if feature is not None]
+            yield "REPLACE INTO features VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
 
 
 def read(connection: sqlite3.Connection) -> Stored:
@@ -296,24 +328,19 @@ def read(connection: sqlite3.Connection) -> Stored:
             )
         ),
         ballot=_read_ballot(connection),
-        proposals=tuple(
-            Proposal(term, id_, slug, milestone, phase, claim, generation, holder)
-            for term, id_, slug, milestone, phase, claim, generation, holder in connection.execute(
-                "SELECT term, id, slug, milestone, phase, claim, generation, holder FROM proposals "
-                "ORDER BY slug, milestone, phase"
-            )
-        ),
         turns=tuple(
             Turn(id_, utc_ms, term, leader, cause)
             for id_, utc_ms, term, leader, cause in connection.execute(
                 "SELECT id, utc_ms, term, leader, cause FROM turns ORDER BY id"
             )
         ),
+        proposals=tuple(_read_proposals(connection)),
+        features=tuple(_read_features(connection)),
     )
 
 
 def _read_ballot(connection: sqlite3.Connection) -> Ballot:
-    row = connection.execute("SELECT term, vote, leader FROM ballot").fetchone()
+    row = connection.execute("SELECT term, vote, leader, ttl_ms FROM ballot").fetchone()
     return Ballot(*row) if row else Ballot()
 
 
@@ -335,6 +362,30 @@ def _read_conflicts(connection: sqlite3.Connection) -> Iterator[Conflict]:
         )
 
 
+def _read_proposals(connection: sqlite3.Connection) -> Iterator[Proposal]:
+    for term, slug, milestone, phase, life, *what in connection.execute(
+        "SELECT term, slug, milestone, phase, life, claim, generation, holder, priority, claimed_ms, attempts "
+        "FROM proposals ORDER BY slug, milestone, phase"
+    ):
+        yield Proposal(term, slug, milestone, phase, _stamp(life), *what)
+
+
+def _read_features(connection: sqlite3.Connection) -> Iterator[Feature]:
+    for *names, generation, claimed_ms, status, is_held, provisional, released, fields, life in connection.execute(
+        "SELECT id, claim, slug, milestone, phase, generation, claimed_ms, status, is_held, provisional, released, "
+        "fields, life FROM features ORDER BY claimed_ms, id"
+    ):
+        id_, claim, slug, milestone, phase = names
+        yield Feature(
+            *(id_, claim, slug, milestone, phase, generation, claimed_ms, FeatureStatus(status)),
+            is_held=bool(is_held),
+            provisional=bool(provisional),
+            released=released,
+            fields=orjson.loads(fields),
+            life=_stamp(life) if life else None,
+        )
+
+
 def _conflict_row(conflict: Conflict) -> tuple[str | int | None, ...]:
     return (
         *(conflict.id, conflict.slug, str(conflict.life), conflict.path, str(conflict.stamp), str(conflict.winner)),
@@ -344,8 +395,16 @@ def _conflict_row(conflict: Conflict) -> tuple[str | int | None, ...]:
 
 def _proposal_row(proposal: Proposal) -> tuple[str | int | None, ...]:
     return (
-        *(proposal.slug, proposal.milestone, proposal.phase),
-        *(proposal.term, proposal.id, proposal.claim, proposal.generation, proposal.holder),
+        *(*proposal.place, str(proposal.life), proposal.term, proposal.claim, proposal.generation),
+        *(proposal.holder, proposal.priority, proposal.claimed_ms, proposal.attempts),
+    )
+
+
+def _feature_row(feature: Feature) -> tuple[str | int | None, ...]:
+    return (
+        *(feature.id, feature.claim, *feature.place, feature.generation, feature.claimed_ms, feature.status.value),
+        *(feature.is_held, feature.provisional, feature.released, _text(feature.fields)),
+        str(feature.life) if feature.life else None,
     )
 
 

@@ -14,6 +14,8 @@ Rules:
 - No symbolic link below the repository root is followed.
 - The list of categories is the array in `<repoRoot>/.automaker/categories.json`, under the same rules. Other documents
   of meshd's own have no file.
+- A feature is shown in `<repoRoot>/.automaker/features/<id>/feature.json`, for reading alone: what somebody else writes
+  there is overwritten with the feature's next write. No file of a feature is ever removed.
 
 What the caller owes: what `write` returned belongs into the store's next commit, at the latest with the next change
 of that document; and `write` of all documents comes before anything else after a start. An edit made while nobody
@@ -37,6 +39,7 @@ from attrs import define, frozen
 from meshd import project
 from meshd.core import categories
 from meshd.core.documents import Document, equal
+from meshd.core.feature import Feature
 from meshd.errors import DocumentError
 from meshd.model import Json, JsonObject
 from meshd.workspace_files import (
@@ -48,6 +51,7 @@ from meshd.workspace_files import (
     Files,
     MemoryFiles,
     Signature,
+    feature_slug,
     path_of,
 )
 
@@ -81,12 +85,19 @@ Report: TypeAlias = Edited | Invalid | Unwritable
 
 
 class Workspace(Protocol):
-    """The project files of one repository. No method raises for what is wrong with a file: `poll` reports it."""
+    """The files of one repository. No method raises for what is wrong with one: `poll` reports it."""
 
     async def write(self, documents: Iterable[Document]) -> Mapping[str, JsonObject | None]:
         """Bring the files of these documents up to date, and those that had to wait; an ended document's file goes.
 
         Returns the content of each file that agrees with its document now (None: there is none), by slug.
+        """
+
+    async def write_features(self, features: Iterable[Feature]) -> None:
+        """Bring the files of these features up to date; what they hold already is not written again.
+
+        What could not be written is reported by `poll`, with `features/<id>` as its slug, and tried again with each
+        `write`.
         """
 
     async def poll(self) -> Sequence[Report]:
@@ -100,10 +111,13 @@ class Workspace(Protocol):
 
 
 class DiskWorkspace:
-    """The files on disk, worked on by one thread at a time; `seen` is what they last held as the store knows it."""
+    """The files on disk, worked on by one thread at a time; `seen` is what they last held as the store knows it.
 
-    def __init__(self, repo_root: Path, seen: Mapping[str, JsonObject]) -> None:
-        self._view = _View(DiskFiles(repo_root), str(repo_root), seen)
+    Features are shown as claimed by `instance_id`.
+    """
+
+    def __init__(self, repo_root: Path, seen: Mapping[str, JsonObject], instance_id: str) -> None:
+        self._view = _View(DiskFiles(repo_root), str(repo_root), seen, instance_id)
         self._one_thread = trio.CapacityLimiter(1)
         self._repo_root = str(repo_root)
 
@@ -113,6 +127,9 @@ class DiskWorkspace:
     async def write(self, documents: Iterable[Document]) -> Mapping[str, JsonObject | None]:
         return await trio.to_thread.run_sync(self._view.write, tuple(documents), limiter=self._one_thread)
 
+    async def write_features(self, features: Iterable[Feature]) -> None:
+        await trio.to_thread.run_sync(self._view.write_features, tuple(features), limiter=self._one_thread)
+
     async def poll(self) -> Sequence[Report]:
         return await trio.to_thread.run_sync(self._view.poll, limiter=self._one_thread)
 
@@ -121,16 +138,21 @@ class DiskWorkspace:
 
 
 class MemoryWorkspace:
-    """The same without disk and threads; `edit` and `text` are a person's hand and eye.
+    """The same without disk and threads; `edit` and `text` are a person's hand and eye; a feature's slug is
+    `features/<id>` to them.
 
     `before` is the workspace of an earlier process over the same files.
     """
 
     def __init__(
-        self, repo_root: str = "/memory", seen: Mapping[str, JsonObject] | None = None, before: Self | None = None
+        self,
+        repo_root: str = "/memory",
+        seen: Mapping[str, JsonObject] | None = None,
+        before: Self | None = None,
+        instance_id: str = "memory",
     ) -> None:
         self._files: MemoryFiles = before._files if before else MemoryFiles()
-        self._view = _View(self._files, repo_root, seen or {})
+        self._view = _View(self._files, repo_root, seen or {}, instance_id)
         self._repo_root = repo_root
 
     def path(self, slug: str) -> str:
@@ -140,6 +162,10 @@ class MemoryWorkspace:
         await trio.lowlevel.checkpoint()
         return self._view.write(documents)
 
+    async def write_features(self, features: Iterable[Feature]) -> None:
+        await trio.lowlevel.checkpoint()
+        self._view.write_features(features)
+
     async def poll(self) -> Sequence[Report]:
         await trio.lowlevel.checkpoint()
         return self._view.poll()
@@ -148,7 +174,7 @@ class MemoryWorkspace:
         self._view.absorbed(edit)
 
     def edit(self, slug: str, text: str | None) -> None:
-        """Write a project file by hand; None deletes it."""
+        """Write a file by hand; None deletes it."""
         self._files.put(slug, None if text is None else text.encode())
 
     def text(self, slug: str) -> str | None:
@@ -183,13 +209,16 @@ class _File:
 class _View:
     """The rules above, over any files; one call at a time, but for `absorbed`."""
 
-    def __init__(self, disk: Files, repo_root: str, seen: Mapping[str, JsonObject]) -> None:
+    def __init__(self, disk: Files, repo_root: str, seen: Mapping[str, JsonObject], instance_id: str) -> None:
         self._disk = disk
         self._repo_root = repo_root
+        self._instance_id = instance_id
         self._files = {slug: _File(content, UNKNOWN) for slug, content in seen.items()}
         self._absorbed: deque[Edited] = deque()  # crosses threads; each reported edit enters it at most once
         self._unwritable: dict[str, Unwritable] = {}  # for the next poll, by slug
         self._unlisted: Invalid | None = None
+        self._features: dict[str, bytes] = {}  # what their files shall hold, and do not yet
+        self._unwritten: dict[str, Unwritable] = {}  # of features, as last reported
 
     def absorbed(self, edit: Edited) -> None:
         self._absorbed.append(edit)
@@ -217,6 +246,7 @@ class _View:
                 standing[slug] = file.base
                 if file.base is None:
                     del self._files[slug]
+        self._write_waiting_features()
         return standing
 
     def _try_write(self, slug: str, file: _File) -> bool:
@@ -255,6 +285,32 @@ class _View:
             if isinstance(found, dict) and known is not None and equal(found, known):
                 return file.agree(signature, known)
         raise Changed
+
+    def write_features(self, features: Iterable[Feature]) -> None:
+        for feature in features:
+            self._features[feature_slug(feature.id)] = _indented(feature.json(self._instance_id))
+        self._write_waiting_features()
+
+    def _write_waiting_features(self) -> None:
+        for slug, content in list(self._features.items()):
+            try:
+                self._write_feature(slug, content)
+            except Changed:  # somebody is writing it: the next time
+                continue
+            except OSError as error:
+                problem = Unwritable(slug, _reason(error))
+                if problem != self._unwritten.get(slug):
+                    self._unwritable[slug] = self._unwritten[slug] = problem
+            else:
+                del self._features[slug]
+                self._unwritten.pop(slug, None)
+
+    def _write_feature(self, slug: str, content: bytes) -> None:
+        signature, found = self._disk.signature(slug), None
+        if signature != ABSENT:
+            signature, found = self._disk.read(slug)
+        if found != content:
+            self._disk.replace(slug, content, signature)
 
     def poll(self) -> Sequence[Report]:
         self._take_absorbed()
@@ -323,7 +379,10 @@ def _shown(document: Document, repo_root: str) -> JsonObject:
 
 
 def _content(slug: str, document: JsonObject) -> bytes:
-    value: Json = categories.listed_in(document) if slug == categories.SLUG else document
+    return _indented(categories.listed_in(document) if slug == categories.SLUG else document)
+
+
+def _indented(value: Json) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 

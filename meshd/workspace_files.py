@@ -1,8 +1,9 @@
 """The files of the workspace on disk: which file belongs to a slug, and what can be done with it.
 
 Everything goes folder by folder through descriptors, so that no symbolic link is followed on the way. A slug's file is
-`.automaker/projects/<slug>/project.json`; that of the categories is `.automaker/categories.json`. `MemoryFiles` is the
-twin without a disk.
+`.automaker/projects/<slug>/project.json`; that of the categories is `.automaker/categories.json`; and the one of a
+feature, whose slug here is `features/<id>`, is `.automaker/features/<id>/feature.json`. `MemoryFiles` is the twin
+without a disk.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ MAX_FILE_BYTES = 8 * 1024 * 1024  # a project document is some ten KiB; this bou
 _ROOT = ".automaker"
 _PROJECTS = (_ROOT, "projects")
 _FILE = "project.json"
+_FEATURES = "features/"  # no project's name has a slash
+_FEATURE_FILE = "feature.json"
 
 Signature: TypeAlias = tuple[int, int, int]
 """A version of a file: mtime in ns, size, inode."""
@@ -36,10 +39,12 @@ class Changed(Exception):  # noqa: N818  a race, not an error
 
 
 class Files(Protocol):
-    """The few things the view asks of a disk. A slug is a folder's name, whatever it holds, or that of the categories.
+    """The few things the view asks of a disk. A slug is a folder's name, whatever it holds, or that of the categories
+    or of a feature.
 
-    `look` finds every file there is. `read` gives not much more than is allowed. `replace` overwrites the
-    version `expected` and returns the new one; without content it removes. All raise OSError, the last two `Changed`.
+    `look` finds every file there is, but those of features. `read` gives not much more than is allowed. `replace`
+    overwrites the version `expected` and returns the new one; without content it removes. All raise OSError, the last
+    two `Changed`.
     """
 
     def look(self) -> Mapping[str, Signature]: ...
@@ -48,8 +53,15 @@ class Files(Protocol):
     def replace(self, slug: str, content: bytes | None, expected: Signature) -> Signature: ...
 
 
+def feature_slug(id_: str) -> str:
+    """The slug that stands for a feature's file among those of the projects."""
+    return f"{_FEATURES}{id_}"
+
+
 def _place(slug: str) -> tuple[tuple[str, ...], str]:
     """The folder of a slug's file below the repository root, and the file's name."""
+    if slug.startswith(_FEATURES):
+        return (_ROOT, *slug.split("/", 1)), _FEATURE_FILE
     return ((_ROOT,), "categories.json") if slug == categories.SLUG else ((*_PROJECTS, slug), _FILE)
 
 
@@ -91,11 +103,11 @@ class DiskFiles:
         return {name: signature for name, signature in found.items() if signature != ABSENT}
 
     def signature(self, slug: str) -> Signature:
-        folder, name = _place(slug)
+        place, name = _place(slug)
         with contextlib.suppress(FileNotFoundError):
-            if slug == categories.SLUG:
-                with self._folder(*folder) as root:
-                    return _signature(root, name)
+            if name != _FILE:
+                with self._folder(*place) as folder:
+                    return _signature(folder, name)
             with self._folder(*_PROJECTS) as projects:
                 return _folder_signature(projects, slug)
         return ABSENT
@@ -210,10 +222,11 @@ class MemoryFiles:
         return signature
 
     def look(self) -> Mapping[str, Signature]:
-        return {slug: signature for slug, (signature, _) in self.contents.items()}
+        files = self.contents.items()
+        return {slug: signature for slug, (signature, _) in files if not slug.startswith(_FEATURES)}
 
     def signature(self, slug: str) -> Signature:
-        return self.look().get(slug, ABSENT)
+        return self.contents[slug][0] if slug in self.contents else ABSENT
 
     def read(self, slug: str) -> tuple[Signature, bytes]:
         return self.contents[slug]

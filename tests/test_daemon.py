@@ -21,18 +21,22 @@ from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from meshd import wire
-from meshd.configuration import Configuration, Hivemind, Protolab
+from meshd.agents import STOPPED_WITHIN_S, MemoryAgents
+from meshd.configuration import Agents as AgentKeys
+from meshd.configuration import Configuration, Hivemind, Protolab, WorkIntake
 from meshd.configuration import Drain as DrainKeys
+from meshd.core.claim import Claim, ClaimStatus, claim_of
 from meshd.core.documents import Document
 from meshd.core.effects import Accepted
-from meshd.core.inputs import PutProject
+from meshd.core.inputs import Outcome, PutProject
 from meshd.core.messages import Goodbye
 from meshd.core.stored import Stored
 from meshd.daemon import LATE_TICK_S, Drain, Edge, Ports, Progress, live, system_clock
 from meshd.driver import Driver
 from meshd.errors import LinkClosed, StoreError
 from meshd.links import DIAL_S, MAX_IN_FLIGHT, Accept, Link, MemoryNetwork, Network
-from meshd.model import Capacity, JsonObject, Now, Role, Status
+from meshd.model import Capacity, Json, JsonObject, Now, Role, Status
+from meshd.project import claim_path
 from meshd.store import Entry, MemoryStore
 from meshd.systemd import Notifier
 from meshd.workspace import MemoryWorkspace, Report
@@ -41,6 +45,10 @@ from tests.shell.world import World, until
 HERE, WORKER = "ws://here:4444", "ws://worker:4444"
 EPOCH_MS = 1_800_000_000_000
 GRACE_S = 5.0
+
+
+def clock() -> Now:
+    return Now(trio.current_time(), EPOCH_MS + round(trio.current_time() * 1000))
 
 
 class Store(MemoryStore):
@@ -115,6 +123,8 @@ class Daemon:
     drain: Drain = field(factory=Drain)
     samples: int = 0
     ended: trio.Event = field(factory=trio.Event)
+    intake: WorkIntake = field(factory=WorkIntake)
+    agents: MemoryAgents = field(factory=lambda: MemoryAgents(clock))
     store: Store = field(init=False)
     files: Files = field(init=False)
     driver: Driver = field(init=False)
@@ -130,6 +140,8 @@ class Daemon:
             protolab=Protolab(enabled=is_member, role=self.role or Role.WORKER, instance_id="here", instance_url=HERE),
             hivemind=Hivemind(enabled=is_member, peers=(HERE, WORKER)),
             drain=DrainKeys(grace_ms=round(GRACE_S * 1000)),
+            agents=AgentKeys(("work",), max=2),
+            work_intake=self.intake,
         )
 
     def sample(self) -> Capacity:
@@ -144,8 +156,9 @@ class Daemon:
             store=self.store,
             workspace=self.files,
             network=Listening(self.world.host(HERE), self.told),
-            clock=lambda: Now(trio.current_time(), EPOCH_MS + round(trio.current_time() * 1000)),
+            clock=clock,
             sample=self.sample,
+            agents=self.agents,
             random=Random(1),
             boot="boot",
             emit=lambda event: self.told.append(f"emit {event.type}"),
@@ -187,7 +200,7 @@ async def drained(daemon: Daemon) -> float:
     """Ask it to leave; returns how long it took."""
     begun_s = trio.current_time()
     daemon.drain.request("SIGTERM received")
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         await daemon.ended.wait()
     return trio.current_time() - begun_s
 
@@ -412,6 +425,158 @@ async def test_a_dial_that_fails_at_the_last_moment_is_no_crash(autojump_clock: 
 async def _write_for_ever(driver: Driver, name: str) -> None:
     for number in count():
         await driver.submit(PutProject(0, name, {"number": number}))
+
+
+# Work
+
+
+def work(*phases: str) -> JsonObject:
+    """A project with phases that anybody may claim."""
+    named: list[Json] = [{"name": name, "title": name, "number": number} for number, name in enumerate(phases)]
+    milestone: JsonObject = {"slug": "one", "title": "One", "number": 1, "phases": named}
+    return {"title": "Alpha", "status": "active", "milestones": [milestone]}
+
+
+def statuses(daemon: Daemon) -> list[Json]:
+    """How far the phases of `work` are, in their order; None before anybody claimed them."""
+    milestones = daemon.driver.snapshot().documents["alpha"].json("/here")["milestones"]
+    assert isinstance(milestones, list)
+    (milestone,) = milestones
+    assert isinstance(milestone, dict)
+    phases = milestone["phases"]
+    assert isinstance(phases, list)
+    return [phase.get("executionStatus") for phase in phases if isinstance(phase, dict)]
+
+
+def claim_of_first(stored: Stored) -> Claim:
+    """What is on the disk of the claim of the first phase of `work`."""
+    claim = claim_of(stored.documents["alpha"].registers[claim_path("one", "first")].value)
+    assert claim
+    return claim
+
+
+async def test_a_phase_is_worked_on_once_it_is_there(autojump_clock: MockClock) -> None:
+    daemon = Daemon(role=None)
+    async with running(daemon):
+        await daemon.put("alpha", work("first", "second", "third"))
+        assert len(daemon.agents.running) == 2, "agents.max"
+        assert statuses(daemon)[:2] == ["in_progress"] * 2
+        (feature,) = (feature for feature in daemon.agents.begun if feature.phase == "first")
+        daemon.agents.end(feature.claim, Outcome.DONE, pr_url="https://host/pr/1")
+        await wait_all_tasks_blocked()
+        assert len(daemon.agents.begun) == 3
+        assert statuses(daemon) == ["done", "in_progress", "in_progress"]
+        await trio.sleep(1)
+        written = json.loads(daemon.files.text(f"features/{feature.id}") or "")
+        assert (written["status"], written["prUrl"]) == ("done", "https://host/pr/1")
+
+
+class Leftovers(MemoryAgents):
+    """Agents of which an earlier life left some that take their time to end."""
+
+    async def clear(self) -> None:
+        await trio.sleep(7)
+
+
+async def test_nobody_hears_that_work_ended_which_may_still_be_done(autojump_clock: MockClock) -> None:
+    """A daemon that was killed comes back while its agents still end: their phases are not given back before."""
+    killed = Daemon(role=None)
+    async with running(killed):
+        await killed.put("alpha", work("first"))
+    daemon = Daemon(role=None, stored=await killed.store.load(), agents=Leftovers(clock))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(daemon.run)
+        await trio.sleep(6)
+        assert daemon.told == []
+        assert claim_of_first(await daemon.store.load()).status is ClaimStatus.IN_PROGRESS
+        await trio.sleep(2)
+        assert claim_of_first(await daemon.store.load()).generation == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_without_intake_nothing_is_claimed(autojump_clock: MockClock) -> None:
+    daemon = Daemon(role=None, intake=WorkIntake(enabled=False))
+    async with running(daemon):
+        await daemon.put("alpha", work("first"))
+        await trio.sleep(120)
+        assert daemon.agents.begun == []
+
+
+async def test_what_failed_is_tried_again_when_a_tick_finds_it(autojump_clock: MockClock) -> None:
+    """Nothing else happens then: an instance alone, whose documents do not change."""
+    daemon = Daemon(role=None, intake=WorkIntake(retry_backoff_ms=60_000, tick_interval_ms=30_000))
+    async with running(daemon):
+        await daemon.put("alpha", work("first"))
+        (claim,) = daemon.agents.running
+        daemon.agents.end(claim, Outcome.FAILED, error="no tests")
+        await trio.sleep(59)
+        assert len(daemon.agents.begun) == 1
+        await trio.sleep(32)
+        assert len(daemon.agents.begun) == 2
+
+
+async def test_a_drain_lets_agents_end(systemd: Systemd, autojump_clock: MockClock) -> None:
+    """Heartbeats go on meanwhile, nothing new is begun, and systemd is asked for the time that it takes."""
+    daemon = Daemon(role=None, notifier=systemd.notifier)
+    async with running(daemon), trio.open_nursery() as nursery:
+        await daemon.put("alpha", work("first", "second", "third"))
+        systemd.told()
+
+        async def end_all() -> None:
+            await trio.sleep(25)
+            assert daemon.driver.snapshot().status is Status.DRAINING
+            for claim in daemon.agents.running:
+                daemon.agents.end(claim, Outcome.DONE)
+
+        nursery.start_soon(end_all)
+        assert await drained(daemon) == pytest.approx(25)
+        assert len(daemon.agents.begun) == 2
+        said = [line for line in systemd.told() if line != "WATCHDOG=1"]
+        assert said == ["EXTEND_TIMEOUT_USEC=42000000"] * 3 + ["STOPPING=1"]
+        assert statuses(daemon) == ["done", "done", None]
+
+
+async def test_a_drain_stops_agents_that_take_too_long(autojump_clock: MockClock) -> None:
+    """What they held is given back, and that is no failed attempt; it is on the disk when the daemon has ended."""
+    daemon = Daemon(role=None)
+    daemon.agents.dies_s = 3
+    async with running(daemon):
+        await daemon.put("alpha", work("first"))
+        assert await drained(daemon) == pytest.approx(63)
+    assert daemon.agents.running == {}
+    claim = claim_of_first(await daemon.store.load())
+    assert (claim.status, claim.attempts) == (ClaimStatus.RELEASED, 0)
+    (feature,) = daemon.agents.begun
+    written = json.loads(daemon.files.text(f"features/{feature.id}") or "")
+    assert (written["status"], written["released"]) == ("backlog", True)
+
+
+async def test_a_second_signal_waits_for_no_agent(autojump_clock: MockClock) -> None:
+    daemon = Daemon(role=None)
+    async with running(daemon):
+        await daemon.put("alpha", work("first"))
+        daemon.drain.request("SIGTERM received")
+        await trio.sleep(1)
+        assert not daemon.ended.is_set()
+        assert await drained(daemon) < 0.1
+    assert daemon.agents.running == {}
+
+
+async def test_agents_that_cannot_be_killed_do_not_hold_up_the_drain_for_ever(autojump_clock: MockClock) -> None:
+    daemon = Daemon(role=None)
+    daemon.agents.dies_s = 1e6
+    async with running(daemon):
+        await daemon.put("alpha", work("first"))
+        assert await drained(daemon) == pytest.approx(60 + STOPPED_WITHIN_S)
+
+
+def test_who_asks_twice_to_leave_need_not_be_in_a_hurry() -> None:
+    drain = Drain()
+    drain.begin("asked over the API")
+    drain.begin("asked again")
+    assert (drain.requested.is_set(), drain.hurried.is_set()) == (True, False)
+    drain.request("SIGTERM received")
+    assert (drain.reason, drain.hurried.is_set()) == ("asked over the API", True)
 
 
 def test_the_first_reason_to_leave_is_the_one_that_is_told() -> None:

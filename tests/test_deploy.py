@@ -18,13 +18,16 @@ from threading import Thread
 import pytest
 from ruamel.yaml import YAML
 
+from meshd.agents import STOPPED_WITHIN_S
 from meshd.config import load
 from meshd.configuration import Api, Drain, Hivemind, Protolab
+from meshd.daemon import CLOSE_WITHIN_S, EDGE_STOPS_WITHIN_S
 from meshd.model import JsonObject
 
 ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "deploy" / "meshd.service"
-DRAIN_BOUND_S = (Drain().work_timeout_ms + Drain().grace_ms) / 1000
+AFTER_WORK_S = STOPPED_WITHIN_S + 2 * Drain().grace_ms / 1000 + EDGE_STOPS_WITHIN_S + 2 * CLOSE_WITHIN_S
+DRAIN_BOUND_S = Drain().work_timeout_ms / 1000 + AFTER_WORK_S
 
 
 # --- meshd.service
@@ -78,6 +81,11 @@ def test_the_unit_waits_for_the_network_of_the_mesh(unit: configparser.ConfigPar
 
 def test_the_unit_allows_for_the_whole_drain(unit: configparser.ConfigParser) -> None:
     assert int(unit["Service"]["TimeoutStopSec"]) > DRAIN_BOUND_S
+
+
+def test_the_texts_say_how_long_a_drain_takes() -> None:
+    for file in (UNIT, ROOT / "deploy" / "docker-compose.yml", ROOT / "deploy" / "README.md"):
+        assert f"{DRAIN_BOUND_S:.0f} s" in " ".join(file.read_text().split()), file
 
 
 def test_a_daemon_that_hangs_is_back_before_its_peers_give_it_up(unit: configparser.ConfigParser) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -18,7 +18,21 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from meshd import wire
 from meshd.configuration import Configuration, Hivemind, Protolab
 from meshd.core.documents import Document
-from meshd.core.effects import Accepted, Alarm, Effect, Emit, Rejected, Reply
+from meshd.core.effects import (
+    Accepted,
+    Alarm,
+    Effect,
+    Emit,
+    ExtendWork,
+    Persist,
+    Rejected,
+    Reply,
+    SaveFeature,
+    StartWork,
+    StopWork,
+    WriteFeature,
+)
+from meshd.core.feature import Feature, FeatureStatus
 from meshd.core.inputs import (
     AcknowledgeCompaction,
     AlarmDue,
@@ -31,6 +45,7 @@ from meshd.core.inputs import (
     PromoteInstance,
     PutProject,
     Received,
+    SetDraining,
     Started,
     StepDown,
 )
@@ -43,10 +58,12 @@ from meshd.errors import StoreError
 from meshd.model import Json, JsonObject, Now, Role
 from meshd.store import Entry, MemoryStore, SaveSeen
 from meshd.workspace import Edited, MemoryWorkspace
+from tests.agents import feature
 from tests.core.mesh import leading
 
 HERE, PRIMARY = "ws://here:4444", "ws://primary:4444"
 EPOCH_MS = 1_800_000_000_000
+FEATURE = feature()
 
 
 def configuration(role: Role = Role.PRIMARY) -> Configuration:
@@ -59,7 +76,7 @@ def configuration(role: Role = Role.PRIMARY) -> Configuration:
 
 @define(eq=False)
 class Told:
-    """Everything that leaves the engine, in order: commits, frames, dials, ends of links, events, files."""
+    """Everything that leaves the engine, in order: commits, frames, dials, ends of links, work, events, files."""
 
     lines: list[str] = field(factory=list)
     frames: list[tuple[int, bytes]] = field(factory=list)
@@ -74,6 +91,15 @@ class Told:
 
     def hang_up(self, link: int, code: int, reason: str) -> None:
         self.lines.append(f"hang up {link} with {code} {reason}")
+
+    def start(self, feature: Feature, until_s: float) -> None:
+        self.lines.append(f"start {feature.claim} until {until_s:g} s")
+
+    def extend(self, claim: str, until_s: float) -> None:
+        self.lines.append(f"extend {claim} until {until_s:g} s")
+
+    def stop(self, claim: str, reason: str) -> None:
+        self.lines.append(f"stop {claim}: {reason}")
 
     def emit(self, event: Emit) -> None:
         self.lines.append(f"emit {event.type}")
@@ -128,6 +154,12 @@ class Files(MemoryWorkspace):
         ]
         return written
 
+    async def write_features(self, features: Iterable[Feature]) -> None:
+        asked = tuple(features)
+        await trio.sleep(self.write_s)
+        await super().write_features(asked)
+        self.told.lines += [f"write {feature.id} {feature.status}" for feature in asked]
+
     def _shown(self, stored: Stored, slug: str) -> JsonObject | None:
         document = stored.documents[slug]
         return None if document.ended else document.json("/here")
@@ -149,15 +181,15 @@ class Engine:
         return slug in self.driver.snapshot().documents
 
 
-def make(role: Role = Role.PRIMARY, *, commit_s: float = 0.0, write_s: float = 0.0) -> Engine:
+def make(role: Role = Role.PRIMARY, *, commit_s: float = 0.0, write_s: float = 0.0, node: Node | None = None) -> Engine:
     told = Told()
     store = Disk(told, commit_s=commit_s)
     files = Files(told, store, write_s)
-    node = Node(configuration(role), Birth("boot", "1.0"), Stored("store"))
+    node = node or Node(configuration(role), Birth("boot", "1.0"), Stored("store"))
     if role is Role.PRIMARY:
         leading(node, clock())
     driver = Driver(node, store, files, clock, told.emit)
-    driver.connect(told)
+    driver.connect(told, told)
     return Engine(told, store, files, driver)
 
 
@@ -402,7 +434,7 @@ class Bell:
 
     def __attrs_post_init__(self) -> None:
         self.driver = Driver(self.node, MemoryStore(), MemoryWorkspace("/here"), self.clock, print)
-        self.driver.connect(Told())
+        self.driver.connect(Told(), Told())
 
     def clock(self) -> Now:
         self.looks += 1
@@ -492,20 +524,27 @@ class Obedient(Node):
                 return [Reply(command, Accepted(f"promoted {instance_id}"))]
             case StepDown(command):
                 return [Reply(command, Accepted("stepped down"))]
+            case SetDraining(command):
+                return [Reply(command, Accepted("draining"))]
         return super().step(happened, now)
 
 
 @pytest.mark.parametrize(
-    ("command", "revision"), [(PromoteInstance(0, "dev-02"), "promoted dev-02"), (StepDown(0), "stepped down")]
+    ("command", "revision"),
+    [
+        (PromoteInstance(0, "dev-02"), "promoted dev-02"),
+        (StepDown(0), "stepped down"),
+        (SetDraining(0, is_draining=True), "draining"),
+    ],
 )
-async def test_a_full_disk_refuses_edits_and_no_change_of_leadership(
-    autojump_clock: MockClock, command: LeadershipCommand, revision: str
+async def test_a_full_disk_refuses_edits_and_neither_a_change_of_leadership_nor_a_drain(
+    autojump_clock: MockClock, command: LeadershipCommand | SetDraining, revision: str
 ) -> None:
     store = MemoryStore()
     store.free_bytes = 0
     node = Obedient(configuration(), Birth("boot", "1.0"), Stored("store"))
     driver = Driver(node, store, MemoryWorkspace("/here"), clock, print)
-    driver.connect(Told())
+    driver.connect(Told(), Told())
     async with trio.open_nursery() as nursery:
         await nursery.start(driver.run)
         assert await driver.submit(command) == Accepted(revision)
@@ -564,6 +603,21 @@ async def test_files_hold_no_commit_up_while_changes_keep_coming(autojump_clock:
         assert '"99"' in (run.files.text("alpha") or "")
 
 
+async def test_a_file_that_takes_long_to_write_takes_no_more_of_the_time(autojump_clock: MockClock) -> None:
+    """A document of thousands of phases: otherwise commits would wait for its file most of the time."""
+    async with engine(commit_s=0.01, write_s=1) as run:
+        begun_s = trio.current_time()
+        for number in range(1000):
+            await run.put("alpha", {"title": f"{number}"})
+        assert trio.current_time() - begun_s < 10 + 2 * run.told.count("write alpha")
+        assert run.told.count("write alpha") <= 3
+        written = run.told.count("write alpha")
+        await run.driver.catch_up()
+        assert run.told.count("write alpha") == written
+        await trio.sleep(20)
+        assert '"999"' in (run.files.text("alpha") or "")
+
+
 async def test_showing_waits_for_the_file_that_is_being_written(autojump_clock: MockClock) -> None:
     """It is what a daemon does last: otherwise an edit made afterwards is compared with an older file."""
     async with engine(write_s=2) as run:
@@ -590,8 +644,76 @@ async def test_no_document_is_on_disk_without_the_file_before_it(autojump_clock:
         nursery.start_soon(run.driver.show, ())
         await wait_all_tasks_blocked()
         await run.put("alpha", {"title": "three"})
-        await trio.sleep(5)
+        await trio.sleep(15)
         assert '"three"' in (run.files.text("alpha") or "")
+
+
+# Work
+
+
+@define(eq=False)
+class Working(Node):
+    """A node that answers a failed dial with the effects that its test has put under the `reason`."""
+
+    answers: dict[str, list[Effect]] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        super().__init__(configuration(), Birth("boot", "1.0"), Stored("store"))
+
+    def step(self, happened: Input, now: Now) -> list[Effect]:
+        match happened:
+            case DialFailed(reason=reason) if reason in self.answers:
+                return self.answers[reason]
+        return super().step(happened, now)
+
+
+async def test_work_is_started_when_its_claim_is_on_disk(autojump_clock: MockClock) -> None:
+    """And not a moment before; its feature.json follows."""
+    working = evolve(FEATURE, status=FeatureStatus.IN_PROGRESS)
+    answers: dict[str, list[Effect]] = {
+        "granted": [StartWork(FEATURE, 1800), Persist(SaveFeature(FEATURE)), WriteFeature(FEATURE)],
+        "renewed": [ExtendWork("boot-1", 1830)],
+        "lost": [StopWork("boot-1", "reclaimed"), Persist(SaveFeature(working)), WriteFeature(working)],
+    }
+    run = make(Role.WORKER, commit_s=1, node=Working(answers))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run.driver.run)
+        await run.driver.put(DialFailed("", "granted"))
+        await wait_all_tasks_blocked()
+        assert run.told.lines == []
+        await trio.sleep(2)
+        await run.driver.carry_out(DialFailed("", "renewed"))
+        await run.driver.carry_out(DialFailed("", "lost"))
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert run.told.lines == [
+        *("commit", "start boot-1 until 1800 s", f"write {FEATURE.id} backlog"),
+        "extend boot-1 until 1830 s",
+        *("commit", "stop boot-1: reclaimed", f"write {FEATURE.id} in_progress"),
+    ]
+
+
+async def test_many_changes_of_a_feature_are_few_writes(autojump_clock: MockClock) -> None:
+    """And they hold no commit up; what is shown at the end is the last."""
+    last = evolve(FEATURE, status=FeatureStatus.DONE)
+    answers: dict[str, list[Effect]] = {
+        "begun": [Persist(SaveFeature(FEATURE)), WriteFeature(FEATURE)],
+        "done": [Persist(SaveFeature(last)), WriteFeature(last)],
+    }
+    run = make(Role.WORKER, commit_s=0.01, write_s=0.005, node=Working(answers))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run.driver.run)
+        for _ in range(100):
+            await run.driver.carry_out(DialFailed("", "begun"))
+        await run.driver.carry_out(DialFailed("", "done"))
+        await trio.sleep(FILES_EVERY_S)
+        await wait_all_tasks_blocked()
+        assert run.told.count("commit") == 101
+        assert 5 <= run.told.count(f"write {FEATURE.id} backlog") <= 15
+        assert run.told.count(f"write {FEATURE.id} done") == 1
+        await run.driver.show((), [FEATURE])
+        assert run.told.lines[-1] == f"write {FEATURE.id} backlog"
+        nursery.cancel_scope.cancel()
 
 
 # Telling

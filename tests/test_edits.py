@@ -11,7 +11,10 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from meshd.agents import MemoryAgents
 from meshd.configuration import Configuration, Hivemind, Protolab
+from meshd.core.claim import Claim, ClaimStatus, register_value
+from meshd.core.documents import Document, Register
 from meshd.core.effects import Accepted
 from meshd.core.frames import CHANGE_BYTES
 from meshd.core.inputs import DeleteProject, LinkUp, PutProject, Received
@@ -21,7 +24,9 @@ from meshd.core.portrait import Birth
 from meshd.core.stored import Stored
 from meshd.driver import FILES_EVERY_S, Driver
 from meshd.edits import Edits
-from meshd.model import Json, JsonObject, Now, Role
+from meshd.model import Json, JsonObject, Now, Role, Stamp
+from meshd.project import claim_path, flatten
+from meshd.runner import Runner
 from meshd.store import MemoryStore
 from meshd.workspace import Invalid, MemoryWorkspace, Report, Unwritable
 from tests.shell.world import World, until
@@ -96,7 +101,7 @@ async def desk(
     configuration = Configuration(protolab=protolab, hivemind=hivemind)
     node = Node(configuration, Birth("boot", "1.0"), stored)
     driver = Driver(node, store, files, clock, lambda _: None)
-    driver.connect(Nowhere())
+    driver.connect(Nowhere(), Runner(MemoryAgents(clock), driver.put))
     async with trio.open_nursery() as nursery:
         await nursery.start(driver.run)
         await driver.show(driver.snapshot().documents.values())
@@ -168,6 +173,23 @@ async def test_an_edit_made_while_nobody_ran_is_taken_at_the_start(autojump_cloc
 
 
 # What does not
+
+
+async def test_what_a_person_writes_over_a_claim_is_written_over_again(autojump_clock: MockClock) -> None:
+    life = Stamp(1, 0, "here")
+    claim = Claim(1, "boot-1", "here", 0, ClaimStatus.CLAIMED, EPOCH_MS)
+    flat = {
+        **flatten({"milestones": [{"slug": "m", "phases": [{"name": "p"}]}]}),
+        claim_path("m", "p"): register_value(claim),
+    }
+    document = Document("alpha", life, {path: Register(life, value) for path, value in flat.items()})
+    async with desk(stored=Stored("store", documents={"alpha": document})) as at:
+        await at.driver.show([document])
+        shown = at.file("alpha")
+        assert shown == at.document("alpha")
+        at.files.edit("alpha", json.dumps(shown).replace('"claimed"', '"done"'))
+        await at.edits.take()
+        assert at.file("alpha") == at.document("alpha") == shown
 
 
 async def test_what_is_no_project_is_reported_once_and_left_alone(

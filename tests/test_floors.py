@@ -21,6 +21,7 @@ FLOORS: dict[str, int] = {
     "meshd.config": 2,
     "meshd.config_check": 2,
     "meshd.wire": 2,
+    "meshd.wire_rules": 2,
     "meshd.websocket": 2,
     "meshd.links": 2,
     "meshd.sockets": 2,
@@ -33,10 +34,18 @@ FLOORS: dict[str, int] = {
     "meshd.workspace_files": 2,
     "meshd.events": 2,
     "meshd.agents": 2,
+    "meshd.agents_files": 2,
+    "meshd.agents_guard": 2,
+    "meshd.agents_memory": 2,
+    "meshd.guard": 2,
     "meshd.capacity": 2,
+    "meshd.client": 2,
+    "meshd.client_calls": 2,
+    "meshd.client_sync": 2,
     "meshd.systemd": 2,
     "meshd.driver": 3,
     "meshd.connections": 3,
+    "meshd.runner": 3,
     "meshd.edits": 3,
     "meshd.disk_watch": 3,
     "meshd.api": 3,
@@ -63,23 +72,35 @@ SAME_FLOOR = {
     ("meshd.store", "meshd.store_memory"),
     ("meshd.store_memory", "meshd.store_rows"),
     ("meshd.store_memory", "meshd.store_file"),
+    ("meshd.wire", "meshd.wire_rules"),  # one edge in two files: messages, and what their values may be
     ("meshd.workspace", "meshd.workspace_files"),  # one edge in two files: what to write, and how on a disk
+    ("meshd.agents", "meshd.agents_files"),  # one edge in four files: runs, their files, their guards, their twin
+    ("meshd.agents", "meshd.agents_guard"),
+    ("meshd.agents", "meshd.agents_memory"),
+    ("meshd.agents_memory", "meshd.agents_guard"),
+    ("meshd.client", "meshd.client_calls"),  # one edge in three files: for trio, for threads, and what both ask
+    ("meshd.client", "meshd.client_sync"),
+    ("meshd.client_sync", "meshd.client_calls"),
     ("meshd.__main__", "meshd.cli"),  # the entry point
 }
 CORE_NEVER = {"trio", "time", "random", "logging", "json", "orjson", "os", "pathlib", "asyncio"}
 CORE_MAY = {"attrs", "meshd"}  # beside the standard library
 
 NURSERIES = {
-    *("meshd.connections", "meshd.driver", "meshd.daemon", "meshd.api", "meshd.cli"),
+    *("meshd.connections", "meshd.driver", "meshd.runner", "meshd.daemon", "meshd.api", "meshd.cli"),
     "meshd.websocket",  # the library's reader runs in one, and so does each link that is accepted
     "meshd.links",  # accepts in memory as the websocket does
+    "meshd.client",  # the block of a claim has a task beside it that watches the claim
 }
 CATCHES_ALL = {
     "meshd.connections",  # one link's crash
     "meshd.api",  # one HTTP connection's
     "meshd.simulation",  # one seed's: what a node raises is what the seed found
     "meshd.websocket",  # whatever a peer's bytes make the library raise
+    "meshd.client",  # whatever ends an application's block is told, and goes on
+    "meshd.client_sync",
 }
+CLIENT_MAY = {"meshd.client_calls", "meshd.client_sync", "meshd.errors", "meshd.model"}
 NO_NAMES = {"util", "utils", "helper", "helpers", "manager", "handler", "service"}
 
 
@@ -256,3 +277,15 @@ def test_no_channel_is_without_a_bound(file: Path) -> None:
 def test_nothing_is_global_that_changes(file: Path) -> None:
     for node in ast.walk(tree_of(file)):
         assert not isinstance(node, ast.Global), f"{file}:{node.lineno}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.stem.startswith("client")], ids=module_of)
+def test_the_client_needs_nothing_of_the_daemon(file: Path) -> None:
+    if unit_of(module_of(file)) != "meshd.cli":
+        assert {name for _, name in imports_of(file) if name.startswith("meshd")} <= CLIENT_MAY
+
+
+def test_the_guard_needs_nothing_but_the_standard_library() -> None:
+    """It starts without site-packages, and each import costs every run."""
+    names = {name for _, name in imports_of(ROOT / "meshd" / "guard.py")}
+    assert names == {"__future__", "ctypes", "os", "select", "signal", "sys", "time"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,17 @@ from hypothesis import strategies as st
 
 from meshd.errors import DocumentError
 from meshd.model import Json, JsonObject
-from meshd.project import MAX_NAME_BYTES, check_name, check_path, flatten, render
-from tests.core.strategies import projects, values
+from meshd.project import (
+    MAX_NAME_BYTES,
+    check_name,
+    check_path,
+    claim_path,
+    claimed_phase,
+    flatten,
+    is_claim,
+    render,
+)
+from tests.core.strategies import names, projects, values
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "projects"
 FILES = sorted(REAL.glob("*.json"))
@@ -269,3 +279,41 @@ def test_a_document_too_deep_for_any_parser_on_the_way_is_refused(levels: int) -
 def test_paths_of_no_register_are_refused(path: str) -> None:
     with pytest.raises(DocumentError):
         check_path(path)
+
+
+# Claims
+
+
+@given(names, names)
+def test_the_path_of_a_claim_names_its_phase(milestone: str, phase: str) -> None:
+    path = claim_path(milestone, phase)
+    assert check_path(path) == path
+    assert is_claim(path)
+    assert claimed_phase(path) == (milestone, phase)
+
+
+@pytest.mark.parametrize("path", ["@claim", "milestones/m/@claim", "milestones/m/phases/@claim", "milestones/m/title"])
+def test_other_paths_are_no_claims(path: str) -> None:
+    assert not is_claim(path)
+    assert claimed_phase(path) is None
+
+
+def test_a_document_that_holds_a_claim_is_refused() -> None:
+    with pytest.raises(DocumentError, match="@claim"):
+        flatten({"milestones": [{"slug": "m", "phases": [{"name": "p", "@claim": {}}]}]})
+
+
+def test_a_claim_is_not_rendered() -> None:
+    document: JsonObject = {"slug": "site", "milestones": [milestone("m", phases=[{"name": "p"}])]}
+    assert render({**flatten(document), claim_path("m", "p"): {}}, "site") == document
+
+
+def test_thousands_of_phases_are_ranked_in_one_go() -> None:
+    phases: list[Json] = [{"name": f"p{number}"} for number in range(20_000)]
+    content: JsonObject = {"milestones": [{"slug": "m1", "phases": phases}]}
+    started = perf_counter()
+    flat = flatten(content)
+    more = flatten({"milestones": [{"slug": "m1", "phases": [*phases[:5], {"name": "x"}, *phases[5:]]}]}, ranks=flat)
+    assert more.keys() - flat.keys() == {"milestones/m1/phases/x"}
+    assert all(more[path] == flat[path] for path in flat)
+    assert perf_counter() - started < 10  # were each compared with all others, it would be a minute, and gigabytes

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -22,6 +23,7 @@ from meshd.core.ballot import MAX_TURNS, Ballot, Proposal, Turn
 from meshd.core.documents import Change, Conflict, Document, Kind, Register
 from meshd.core.effects import (
     DropConflict,
+    DropFeature,
     DropOutbox,
     DropProposal,
     Emit,
@@ -30,6 +32,7 @@ from meshd.core.effects import (
     SaveConflict,
     SaveDocument,
     SaveEvent,
+    SaveFeature,
     SaveLeadership,
     SaveOutbox,
     SaveProposal,
@@ -39,6 +42,7 @@ from meshd.core.effects import (
     TrimEvents,
     TrimOutbox,
 )
+from meshd.core.feature import Feature, FeatureStatus
 from meshd.core.stored import Stored
 from meshd.errors import StoreError
 from meshd.model import JsonObject, Stamp
@@ -67,7 +71,13 @@ def told(number: int, type_: str = "project:updated") -> Emit:
 
 
 def proposed(phase: str, term: int = 3) -> Proposal:
-    return Proposal(term, f"{term}.{phase}", "site", "m1", phase, "claim-1", 2, "dev-02")
+    return Proposal(
+        term, "site", "m1", phase, Stamp(7, 0, "dev-01"), f"{term}.{phase}", 2, "dev-02", None, 1_700_000_000_000, 1
+    )
+
+
+def worked_on(name: str, claimed_ms: int, **more: Any) -> Feature:
+    return Feature(name, f"boot-{name}", "site", "m1", "build", 2, claimed_ms, fields={"title": name}, **more)
 
 
 def turn(number: int, leader: str | None = "dev-01") -> Turn:
@@ -197,8 +207,8 @@ async def test_the_ballot_is_one_and_the_last_one_counts(reopen: Reopen) -> None
     await store.close()
     store = await reopen(store)
     assert (await store.load()).ballot == Ballot(4, "dev-02")
-    await store.commit([SaveBallot(Ballot(5, None, "dev-03"))])
-    assert (await store.load()).ballot == Ballot(5, None, "dev-03")
+    await store.commit([SaveBallot(Ballot(5, None, "dev-03", 120_000))])
+    assert (await store.load()).ballot == Ballot(5, None, "dev-03", 120_000)
     await store.close()
 
 
@@ -210,6 +220,19 @@ async def test_a_phase_has_one_proposal_until_it_is_decided(reopen: Reopen) -> N
     await store.close()
     store = await reopen(store)
     assert (await store.load()).proposals == (proposed("p1", 4), proposed("p3", 5))
+    await store.close()
+
+
+async def test_features_are_kept_in_the_order_in_which_they_were_claimed_until_they_are_dropped(reopen: Reopen) -> None:
+    store = await reopen(None)
+    first = worked_on("b", 5, provisional=True)
+    await store.commit([SaveFeature(worked_on("a", 7)), SaveFeature(worked_on("c", 5)), SaveFeature(first)])
+    await store.commit([SaveFeature(worked_on("d", 1)), DropFeature("d"), DropFeature("unknown")])
+    last = worked_on("a", 7, status=FeatureStatus.DONE, is_held=False, released="lost")
+    await store.commit([DropFeature("c"), DropFeature("a"), SaveFeature(last)])
+    await store.close()
+    store = await reopen(store)
+    assert repr((await store.load()).features) == repr((first, last))
     await store.close()
 
 
@@ -273,6 +296,12 @@ conflicts = st.builds(
 phases = st.sampled_from(["p1", "фаза"])
 hosts = st.sampled_from(["dev-01", "dev-02"])
 terms = st.integers(0, 2**53 - 1)
+claims = st.sampled_from(["boot-1", "boot-2"])
+features = st.builds(
+    Feature,
+    *(st.sampled_from("abc"), claims, slugs, phases, phases, terms, st.integers(0, 2), st.sampled_from(FeatureStatus)),
+    *(st.booleans(), st.booleans(), st.none() | st.just("lost"), objects),
+)
 turn_ids = st.integers(1, 5) | st.integers(MAX_TURNS, MAX_TURNS + 3)
 records = st.one_of(
     st.builds(
@@ -297,9 +326,14 @@ records = st.one_of(
     st.builds(DropConflict, st.sampled_from("abc")),
     st.builds(SaveBallot, st.builds(Ballot, terms, st.none() | hosts, st.none() | hosts)),
     st.builds(
-        SaveProposal, st.builds(Proposal, terms, st.just("id"), slugs, phases, phases, st.just("c"), terms, hosts)
+        SaveProposal,
+        st.builds(
+            Proposal, terms, slugs, phases, phases, stamps, claims, terms, hosts, st.none() | terms, terms, terms
+        ),
     ),
     st.builds(DropProposal, slugs, phases, phases),
+    st.builds(SaveFeature, features),
+    st.builds(DropFeature, st.sampled_from("abc")),
     st.builds(SaveLeadership, st.builds(Turn, turn_ids, terms, terms, st.none() | hosts, st.just("elected"))),
     st.builds(SaveSeq, st.sampled_from(["dev-01.abc", "dev-02.def"]), st.integers(0, 2**53)),
     st.builds(SaveSeen, slugs, st.none() | st.dictionaries(st.text("xyz", max_size=2), json_values, max_size=2)),

@@ -17,9 +17,20 @@ import trio
 from attrs import evolve
 
 from meshd import store_file
-from meshd.core.ballot import Ballot
+from meshd.core.ballot import Ballot, Proposal
 from meshd.core.documents import Conflict, Document, Register
-from meshd.core.effects import Emit, SaveBallot, SaveConflict, SaveDocument, SaveEvent, SaveSeq, SaveSettings
+from meshd.core.effects import (
+    Emit,
+    SaveBallot,
+    SaveConflict,
+    SaveDocument,
+    SaveEvent,
+    SaveFeature,
+    SaveProposal,
+    SaveSeq,
+    SaveSettings,
+)
+from meshd.core.feature import Feature
 from meshd.core.stored import Stored
 from meshd.errors import StoreDamagedError, StoreError, StoreFullError
 from meshd.model import Stamp
@@ -300,7 +311,7 @@ async def test_a_database_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
     await (await SqliteStore.open(tmp_path, "new-id")).close()
     with contextlib.closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="newer meshd \\(schema 99, this one knows 3\\)"):
+    with pytest.raises(StoreError, match="newer meshd \\(schema 99, this one knows 5\\)"):
         await SqliteStore.open(tmp_path, "new-id")
 
 
@@ -343,6 +354,25 @@ async def test_a_database_of_schema_2_is_copied_and_can_vote(tmp_path: Path) -> 
     with contextlib.closing(sqlite3.connect(tmp_path / f"{DATABASE}.v2")) as copy:
         assert copy.execute("SELECT scope FROM settings").fetchall() == [("shared",)]
         assert copy.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+async def test_a_database_of_schema_3_is_copied_and_keeps_proposals_and_features(tmp_path: Path) -> None:
+    file = tmp_path / DATABASE
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        migrate(connection, file, MIGRATIONS[:3])
+        connection.execute("INSERT INTO meta VALUES ('store_id', 'first-id')")
+        connection.execute("INSERT INTO ballot VALUES (1, 7, NULL, 'dev-01')")
+    store = await SqliteStore.open(tmp_path, "not used")
+    before = Stored("first-id", ballot=Ballot(7, None, "dev-01"))
+    assert await store.load() == before
+    proposal = Proposal(7, "site", "m1", "build", Stamp(7, 0, "dev-01"), "boot-1", 1, "dev-02", 1, 1_700_000_000_000)
+    feature = Feature("feature-1-a", "boot-1", "site", "m1", "build", 1, 1_700_000_000_000)
+    await store.commit([SaveProposal(proposal), SaveFeature(feature)])
+    await store.close()
+    assert await stored_in(tmp_path) == evolve(before, proposals=(proposal,), features=(feature,))
+    with contextlib.closing(sqlite3.connect(tmp_path / f"{DATABASE}.v3")) as copy:
+        assert copy.execute("SELECT term FROM ballot").fetchall() == [(7,)]
+        assert copy.execute("PRAGMA user_version").fetchone() == (3,)
 
 
 def test_a_database_of_an_older_schema_is_copied_then_migrated(tmp_path: Path) -> None:

@@ -14,14 +14,17 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshd import wire
 from meshd.core.ballot import Proposal
+from meshd.core.claim import Claim, ClaimStatus, register_value
 from meshd.core.documents import Change, Conflict, Kind, Register
 from meshd.core.messages import (
     TYPES,
     Ack,
     Changes,
+    ClaimRequest,
+    Compared,
     Conflicts,
+    Decision,
     Digest,
     Documents,
     DocumentState,
@@ -31,12 +34,15 @@ from meshd.core.messages import (
     Heartbeat,
     Identity,
     Ignored,
+    Leases,
     Malformed,
     Message,
     Nominate,
     Presence,
     PresenceRow,
     Promote,
+    ProposalStored,
+    Propose,
     Refuse,
     SettingsEvent,
     UtcMs,
@@ -45,9 +51,10 @@ from meshd.core.messages import (
     YouGo,
 )
 from meshd.errors import DocumentError, LocalProtocolError
-from meshd.model import MAX_LABEL, MAX_TAGS, Capacity, Json, Stamp, Status
-from meshd.project import check_name
+from meshd.model import MAX_FRAME_BYTES, MAX_LABEL, MAX_TAGS, Capacity, Json, Stamp, Status
+from meshd.project import CLAIM_KEY, check_name
 from meshd.wire import decode, encode
+from meshd.wire_rules import MAX_CLAIMS, MAX_JSON_DEPTH
 
 ORIGINALS = Path(__file__).parents[2] / "shared" / "data" / "original-wire-examples.json"
 LAST_UTC_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
@@ -134,9 +141,9 @@ def test_changes_and_registers_have_the_shape_of_the_wire() -> None:
     ]
 
 
-PROPOSAL = Proposal(4, "p-1", "alpha", "m1", "build", "c-1", 2, "dev-03")
-PROPOSED = {"term": 4, "id": "p-1", "slug": "alpha", "milestone": "m1", "phase": "build", "claim": "c-1"}
-PROPOSED |= {"generation": 2, "holder": "dev-03"}
+PROPOSAL = Proposal(4, "alpha", "m1", "build", Stamp(7, 0, "dev-01"), "c-1", 2, "dev-03", 2, 1_773_480_413_589, 1)
+PROPOSED = {"term": 4, "slug": "alpha", "milestone": "m1", "phase": "build", "claim": "c-1", "generation": 2}
+PROPOSED |= {"life": [7, 0, "dev-01"], "holder": "dev-03", "priority": 2, "claimedMs": 1_773_480_413_589, "attempts": 1}
 ASKED = {"type": "vote_request", "term": 5, "candidate": "dev-02", "priority": 1, "pre": True, "peersHash": "ab"}
 BEATS = {"type": "heartbeat", "instanceId": "dev-02", "timestamp": "2026-03-14T09:26:53.589Z"}
 
@@ -191,6 +198,91 @@ BEATS = {"type": "heartbeat", "instanceId": "dev-02", "timestamp": "2026-03-14T0
 def test_leadership_on_the_wire(message: Message, frame: dict[str, Json]) -> None:
     assert orjson.loads(encode(message)) == frame
     assert repr(decode(json.dumps(frame))) == repr(message)
+
+
+ASKED_FOR = {"slug": "alpha", "milestone": "m1", "phase": "build"}
+
+
+@pytest.mark.parametrize(
+    ("message", "frame"),
+    [
+        (
+            ClaimRequest("boot-7", "alpha", "m1", "build", 0),
+            {"type": "claim", "claim": "boot-7", **ASKED_FOR, "generation": 0},
+        ),
+        (
+            ClaimRequest("boot-7", "alpha", "m1", "build", 2, overflow=True),
+            {"type": "claim", "claim": "boot-7", **ASKED_FOR, "generation": 2, "overflow": True},
+        ),
+        (
+            Decision("boot-7", granted=True, reason="granted", generation=3, claimed_by="dev-02"),
+            {
+                "type": "decision",
+                "claim": "boot-7",
+                "granted": True,
+                "reason": "granted",
+                "generation": 3,
+                "claimedBy": "dev-02",
+            },
+        ),
+        (
+            Decision("boot-7", granted=False, reason="settling"),
+            {"type": "decision", "claim": "boot-7", "granted": False, "reason": "settling"},
+        ),
+        (Propose(5, PROPOSAL), {"type": "propose", "term": 5, "proposal": PROPOSED}),
+        (
+            ProposalStored(5, "c-1", accepted=True),
+            {"type": "stored", "term": 5, "claim": "c-1", "accepted": True},
+        ),
+        (
+            ProposalStored(6, "c-1", accepted=False, reason="term"),
+            {"type": "stored", "term": 6, "claim": "c-1", "accepted": False, "reason": "term"},
+        ),
+        (Leases(5, 9, ()), {"type": "leases", "term": 5, "beat": 9, "valid": []}),
+        (
+            Leases(5, 9, ("boot-7",), {"boot-6": "reclaimed"}),
+            {"type": "leases", "term": 5, "beat": 9, "valid": ["boot-7"], "lost": {"boot-6": "reclaimed"}},
+        ),
+        (Compared(5), {"type": "compared", "term": 5}),
+        (Compared(5, (PROPOSAL,)), {"type": "compared", "term": 5, "proposals": [PROPOSED]}),
+        (
+            Heartbeat("dev-02", AT, beat=9, holding=("boot-7", "boot-8"), intake=False),
+            {**BEATS, "beat": 9, "holding": ["boot-7", "boot-8"], "intake": False},
+        ),
+        (Heartbeat("dev-02", AT, beat=0, holding=()), {**BEATS, "beat": 0, "holding": []}),
+        (
+            Presence(5, 1, full=True, members=(PresenceRow("dev-02", 7, intake=True, holding=0),)),
+            {
+                "type": "presence",
+                "term": 5,
+                "seq": 1,
+                "full": True,
+                "members": [{"instanceId": "dev-02", "age": 7, "intake": True, "holding": 0}],
+            },
+        ),
+    ],
+    ids=repr,
+)
+def test_claims_on_the_wire(message: Message, frame: dict[str, Json]) -> None:
+    assert orjson.loads(encode(message)) == frame
+    assert repr(decode(json.dumps(frame))) == repr(message)
+
+
+def test_a_claim_is_a_register_of_its_phase_like_any_other() -> None:
+    value = register_value(Claim(3, "boot-7", "dev-02", 1, ClaimStatus.IN_PROGRESS, AT, feature_id="f"))
+    written = {f"milestones/m1/phases/build all/{CLAIM_KEY}": value}
+    changes = Changes(5, (Change("dev-01.s1", 3, STAMP, "alpha", STAMP, Kind.UPDATED, {**written}),))
+    assert again(changes) == changes
+    registers = {path: Register(STAMP, value) for path, value in written.items()}
+    state = Documents((DocumentState("alpha", STAMP, registers),))
+    assert again(state) == state
+
+
+def test_as_many_claims_as_may_be_held_fit_into_a_frame() -> None:
+    held = tuple(f"{number:04}" + "\U0001f600" * (MAX_LABEL - 4) for number in range(MAX_CLAIMS))
+    beat = Heartbeat("dev-02", AT, beat=1, holding=held)
+    assert again(beat) == beat
+    assert len(encode(beat)) < MAX_FRAME_BYTES
 
 
 def test_what_an_instance_says_of_itself_has_room_up_to_its_bounds() -> None:
@@ -249,7 +341,9 @@ SELF |= {"tags": maybe(TAGS), "priority": maybe(COUNTS), "capacity": maybe(CAPAC
 IDENTITY = {name: maybe(TEXTS) for name in ("store", "sync_role", "primary_url", "hive", "peers_hash", "version")}
 IDENTITY |= {name: maybe(COUNTS) for name in ("protocol", "min_protocol", "clock")}
 LEADS = {"leads": maybe(COUNTS), "authoritative": maybe(st.booleans())}
-PROPOSALS = st.builds(Proposal, COUNTS, TEXTS, NAMES, NAMES, NAMES, TEXTS, COUNTS, NAMES)
+PROPOSALS = st.builds(
+    Proposal, COUNTS, NAMES, NAMES, NAMES, STAMPS, TEXTS, COUNTS, NAMES, maybe(COUNTS), TIMES, attempts=COUNTS
+)
 
 
 def registers(fields: dict[str, Json], removed: tuple[str, ...], stamp: Stamp) -> dict[str, Register]:
@@ -272,8 +366,10 @@ CONFLICTS = st.builds(
 )
 STATUSES = st.sampled_from(Status)
 ROW = {"version": maybe(TEXTS), "timestamp": maybe(TIMES), "leader_eligible": maybe(st.booleans())}
+ROW |= {"intake": maybe(st.booleans()), "holding": maybe(COUNTS)}
 ROWS = st.builds(PresenceRow, NAMES, COUNTS, maybe(STATUSES), **ROW, **SELF)
 BEAT = {"status": STATUSES, "root": maybe(TEXTS), "heard": maybe(COUNTS)}
+BEAT |= {"beat": maybe(COUNTS), "holding": maybe(several(TEXTS)), "intake": maybe(st.booleans())}
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Identity: st.builds(
         Identity, NAMES, TIMES, term=COUNTS, leader_eligible=st.booleans(), **SELF, **IDENTITY, **LEADS
@@ -294,6 +390,12 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     YouGo: st.builds(YouGo, COUNTS),
     HandOver: st.builds(HandOver, COUNTS, st.booleans()),
     Nominate: st.builds(Nominate, NAMES),
+    ClaimRequest: st.builds(ClaimRequest, TEXTS, NAMES, NAMES, NAMES, COUNTS, st.booleans()),
+    Decision: st.builds(Decision, TEXTS, st.booleans(), TEXTS, COUNTS, maybe(NAMES)),
+    Propose: st.builds(Propose, COUNTS, PROPOSALS),
+    ProposalStored: st.builds(ProposalStored, COUNTS, TEXTS, st.booleans(), TEXTS),
+    Leases: st.builds(Leases, COUNTS, COUNTS, several(TEXTS), tables(TEXTS, TEXTS)),
+    Compared: st.builds(Compared, COUNTS, several(PROPOSALS)),
     Refuse: st.builds(Refuse, COUNTS, TEXTS),
 }
 
@@ -387,10 +489,10 @@ def nested(levels: int) -> str:
 
 
 def test_what_is_nested_too_deep_to_be_sent_again_is_not_taken_in() -> None:
-    deepest = decode(nested(wire.MAX_JSON_DEPTH))
+    deepest = decode(nested(MAX_JSON_DEPTH))
     assert isinstance(deepest, FeatureEvent)
     assert again(deepest) == deepest
-    assert decode(nested(wire.MAX_JSON_DEPTH + 1)) == Malformed("feature_event.payload: nested deeper than 100 levels")
+    assert decode(nested(MAX_JSON_DEPTH + 1)) == Malformed("feature_event.payload: nested deeper than 100 levels")
     too_deep_for_json = decode(nested(5000))
     assert isinstance(too_deep_for_json, Malformed)
     assert too_deep_for_json.reason.startswith("not JSON: ")
@@ -467,11 +569,28 @@ def asked(more: str) -> str:
     return f'{{"type":"vote_request","term":1,"candidate":"a","priority":0,"pre":true,"peersHash":"",{more}}}'
 
 
-VOTED = '"term":1,"id":"i","slug":"p","milestone":"m","claim":"c","generation":1,"holder":"a"'
+VOTED = '"term":1,"slug":"p","milestone":"m","life":[1,0,"a"],"claim":"c","generation":1,"holder":"a"'
+VOTED += ',"priority":null,"claimedMs":1'
 
 
 def vote(proposal: str) -> str:
     return f'{{"type":"vote","term":1,"pre":false,"granted":true,"proposals":[{{{proposal}}}]}}'
+
+
+def claim(more: str) -> str:
+    return f'{{"type":"claim","claim":"c","slug":"p","milestone":"m","phase":"b","generation":0,{more}}}'
+
+
+def decision(more: str) -> str:
+    return f'{{"type":"decision","claim":"c","granted":true,"reason":"granted",{more}}}'
+
+
+def propose(more: str) -> str:
+    return f'{{"type":"propose","term":1,"proposal":{{{VOTED},"phase":"b",{more}}}}}'
+
+
+def leases(more: str) -> str:
+    return f'{{"type":"leases","term":1,"beat":1,"valid":[],{more}}}'
 
 
 def changes(*replaced: str) -> str:
@@ -485,6 +604,7 @@ def documents(more: str) -> str:
 
 
 COUNT = "expected an integer from 0 to 2**53 - 1, found"
+UTC_MS = "expected milliseconds since 1970, up to 9999, found"
 SEQ = "expected an integer from 1 to 2**53 - 1, found"
 STATUS = "heartbeat.status: expected one of alive, suspect, draining, left, failed, found"
 LABEL = f"expected a text of at most {MAX_LABEL} characters, found '{'x' * 40}'... ({MAX_LABEL + 1} characters)"
@@ -558,6 +678,45 @@ MALFORMED = {
     '{"type":"you_go"}': "you_go.term: missing",
     '{"type":"hand_over","term":"1"}': f"hand_over.term: {COUNT} '1'",
     '{"type":"nominate","instanceId":""}': f"nominate.instanceId: an instanceId {EMPTY}",
+    claim('"claim":7'): "claim.claim: expected a text, found 7",
+    claim(f'"claim":"{"x" * 201}"'): f"claim.claim: {LABEL}",
+    claim('"slug":"../p"'): f"claim.slug: a slug {UNSAFE} '../p'",
+    claim('"milestone":""'): f"claim.milestone: a milestone {EMPTY}",
+    claim(f'"phase":"{"x" * 201}"'): f"claim.phase: a phase {LONG}",
+    claim('"generation":-1'): f"claim.generation: {COUNT} -1",
+    claim('"overflow":1'): "claim.overflow: expected true or false, found 1",
+    '{"type":"claim","claim":"c","slug":"p","milestone":"m","phase":"b"}': "claim.generation: missing",
+    decision('"granted":null'): "decision.granted: expected true or false, found null",
+    decision('"claimedBy":"a/b"'): f"decision.claimedBy: an instanceId {UNSAFE} 'a/b'",
+    decision('"generation":"1"'): f"decision.generation: {COUNT} '1'",
+    '{"type":"propose","term":1}': "propose.proposal: missing",
+    propose('"phase":".b"'): f"propose.proposal.phase: a phase {UNSAFE} '.b'",
+    propose('"life":[1]'): f"propose.proposal.life: {NO_STAMP} an array of 1",
+    propose('"holder":""'): f"propose.proposal.holder: an instanceId {EMPTY}",
+    propose('"priority":true'): f"propose.proposal.priority: {COUNT} true",
+    propose('"attempts":-1'): f"propose.proposal.attempts: {COUNT} -1",
+    propose(f'"claimedMs":{LAST_UTC_MS + 1}'): f"propose.proposal.claimedMs: {UTC_MS} {LAST_UTC_MS + 1}",
+    propose('"claimedMs":1.0'): f"propose.proposal.claimedMs: {UTC_MS} 1.0",
+    '{"type":"stored","term":1,"claim":"c"}': "stored.accepted: missing",
+    '{"type":"stored","term":1,"claim":null}': "stored.claim: expected a text, found null",
+    leases('"beat":-1'): f"leases.beat: {COUNT} -1",
+    leases('"valid":["c",5]'): "leases.valid[1]: expected a text, found 5",
+    leases(
+        f'"valid":[{",".join(["1"] * 4097)}]'
+    ): "leases.valid: expected an array of at most 4096, found an array of 4097",
+    leases('"lost":["c"]'): "leases.lost: expected an object, found an array of 1",
+    leases('"lost":{"c":5}'): "leases.lost['c']: expected a text, found 5",
+    '{"type":"compared","term":1,"proposals":{}}': "compared.proposals: expected an array, found an object of 0",
+    '{"type":"compared","term":1,"proposals":[5]}': "compared.proposals[0]: expected an object, found 5",
+    heartbeat('"beat":-1'): f"heartbeat.beat: {COUNT} -1",
+    heartbeat('"intake":"on"'): "heartbeat.intake: expected true or false, found 'on'",
+    heartbeat('"holding":1'): "heartbeat.holding: expected an array, found 1",
+    heartbeat(f'"holding":["{"x" * 201}"]'): f"heartbeat.holding[0]: {LABEL}",
+    heartbeat(
+        f'"holding":[{",".join(["1"] * 4097)}]'
+    ): "heartbeat.holding: expected an array of at most 4096, found an array of 4097",
+    presence('{"instanceId":"a","age":1,"holding":["c"]}'): f"presence.members[0].holding: {COUNT} an array of 1",
+    presence('{"instanceId":"a","age":1,"intake":0}'): "presence.members[0].intake: expected true or false, found 0",
     heartbeat('"capacity":"much"'): "heartbeat.capacity: expected an object, found 'much'",
     heartbeat('"capacity":{"ramMb":"12"}'): f"heartbeat.capacity.ramMb: {COUNT} '12'",
     heartbeat('"capacity":{"cpuPercent":true}'): "heartbeat.capacity.cpuPercent: expected a number, found true",
@@ -607,7 +766,7 @@ def test_what_is_not_unicode_or_not_json_is_malformed(value: str) -> None:
     assert message.reason.startswith("not JSON: ")
 
 
-@pytest.mark.parametrize("name", ["registry_sync", "claim", "", "Identity", "malformed"])
+@pytest.mark.parametrize("name", ["registry_sync", "claims", "", "Identity", "malformed"])
 def test_other_types_are_ignored(name: str) -> None:
     assert decode(f'{{"type":"{name}","instanceId":5}}') == Ignored(name)
 

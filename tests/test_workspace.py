@@ -66,7 +66,7 @@ class DiskDesk:
         return str(self.path)
 
     def start(self, seen: Mapping[str, JsonObject]) -> Workspace:
-        return DiskWorkspace(self.path, seen)
+        return DiskWorkspace(self.path, seen, "dev-01")
 
     def file(self, slug: str = "site") -> Path:
         return self.path / ".automaker" / "projects" / slug / "project.json"
@@ -600,7 +600,7 @@ async def test_no_symbolic_link_is_followed(link: Callable[[DiskDesk, Path], Non
 async def test_the_repository_root_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "link").symlink_to("root")
-    await DiskWorkspace(tmp_path / "link", {}).write([document()])
+    await DiskWorkspace(tmp_path / "link", {}, "dev-01").write([document()])
     assert content(DiskDesk(tmp_path / "root"))["title"] == "One"
 
 

@@ -11,14 +11,19 @@ from meshd.api.categories import Categories
 from meshd.api.compaction import Compaction
 from meshd.api.conflicts import Conflicts
 from meshd.api.events import Events
+from meshd.api.handout import Handout
 from meshd.api.health import Health
 from meshd.api.hivemind import Hivemind
 from meshd.api.instance import Instance
+from meshd.api.intake import Intake
 from meshd.api.leadership import Leadership
 from meshd.api.metrics import Metrics
+from meshd.api.phases import Phases
 from meshd.api.problems import Problems
 from meshd.api.projects import Projects
 from meshd.api.settings import Settings
+from meshd.api.standings import Standings
+from meshd.api.work import Work
 
 MAX_BODY_BYTES = 2 * 1024 * 1024  # the largest document known has 32 KB; peers take frames of 4 MiB
 BODY_WITHIN_S = 30  # for the whole body: a slow line takes it, a client that drips bytes does not keep its place
@@ -39,6 +44,10 @@ def create_app(instance: Instance) -> QuartTrio:
     Leadership(instance).add_to(app)
     Projects(instance, catalogue).add_to(app)
     Categories(instance).add_to(app)
+    handout = Handout(instance)
+    Phases(instance, Standings(), handout).add_to(app)
+    Work(instance, handout).add_to(app)
+    Intake(instance).add_to(app)
     Events(instance).add_to(app)
     Conflicts(instance).add_to(app)
     Settings(instance).add_to(app)

@@ -10,7 +10,7 @@ from quart import Response, request
 from meshd.api.instance import Instance
 from meshd.api.problems import problem
 from meshd.core.effects import Accepted, Rejected
-from meshd.core.inputs import Command
+from meshd.core.inputs import Request
 from meshd.errors import ApiError
 from meshd.model import Json, JsonObject
 from meshd.project import MAX_DEPTH
@@ -26,13 +26,16 @@ _STATUS_OF_CODE = {
     "disk-full": 507,
     "too-large": 413,
     "not-primary": 409,
+    "not-claimable": 409,
+    "not-holder": 409,
+    "stale": 409,
     "no-successor": 409,
     "unknown-setting": 422,
     "credential-refused": 422,
 }
 
 
-async def submit(instance: Instance, command: Command) -> Accepted:
+async def submit(instance: Instance, command: Request) -> Accepted:
     """Carry out a command; raises `ApiError` when it is refused."""
     outcome = await instance.submit(command)
     if isinstance(outcome, Rejected):

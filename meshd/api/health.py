@@ -4,6 +4,8 @@
 `enabled`, `instanceId`, `term`, `primaryId` and `authoritative`: whether a primary may decide about claims, false for
 one that hears no majority of its voters, null for a worker.
 
+`work` says whether this host claims new work (`claims`, and `why` not), how much, and what it holds.
+
 `status` is `ok`, `draining`, or `degraded`: what this host writes is refused, because its disk is full. It serves all
 the same, so that is no reason for `/livez` or `/readyz` to fail; nor is a primary without authority, which goes on
 serving documents.
@@ -23,7 +25,7 @@ from meshd.api.instance import Instance
 from meshd.api.leadership import authority
 from meshd.api.members import capacity_summary, online_peer_json, utc_or_none
 from meshd.api.responses import json_response
-from meshd.core.snapshot import Snapshot
+from meshd.core.snapshot import Snapshot, WorkView
 from meshd.model import JsonObject, Role, Status, utc_text
 from meshd.store import Disk
 
@@ -71,6 +73,7 @@ class Health:
                 "disk": {"freeBytes": disk.free_bytes, "full": disk.is_full, "damagedDatabases": [*disk.damaged]},
                 "env": _environment(),
                 "alerts": alerts_json(snapshot),
+                "work": work_json(snapshot.work),
                 "sync": self._sync(snapshot),
             }
         )
@@ -99,6 +102,19 @@ class Health:
             "primaryId": snapshot.primary_id,
             "authoritative": authority(snapshot),
         }
+
+
+def work_json(work: WorkView) -> JsonObject:
+    """Whether a host takes work, and how much; `decides` is "" on a primary that decides about claims."""
+    return {
+        "on": work.is_on,
+        "claims": not work.why_off,
+        "why": work.why_off,
+        "maxAgents": work.max_agents,
+        "free": work.free,
+        "holding": len(work.held),
+        "decides": work.decides,
+    }
 
 
 def _status(snapshot: Snapshot, disk: Disk) -> str:

@@ -70,6 +70,8 @@ class Hivemind:
                 "authoritative": authority(snapshot),
                 "status": snapshot.status.shown,
                 "capacity": capacity_json(snapshot.capacity),
+                "intake": snapshot.work.is_on,
+                "holding": len(snapshot.work.held),
                 "version": self.instance.version,
                 "boot": snapshot.boot,
                 "store": snapshot.store,

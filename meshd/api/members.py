@@ -72,6 +72,8 @@ def peer_json(member: MemberView) -> JsonObject:
         "version": member.version,
         "dialect": member.dialect,
         "linked": member.linked,
+        "intake": member.intake,
+        "holding": member.holding,
         **_agreement_json(member),
     }
 

@@ -32,8 +32,6 @@ CONNECT_WITHIN_S = 3.0
 ANSWER_WITHIN_S = 15.0
 QUIET_FOR_S = 45.0  # three keep-alives of an event stream: it is dead
 
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-
 # What to do about a refusal, by the stable code of its problem document.
 ADVICE = {
     "not-found": "`meshd projects ls` lists what there is",
@@ -173,9 +171,7 @@ def _address(url: str | None, config_file: Path | None) -> tuple[str, str]:
     file = the_file(config_file)
     if config_file is None and not file.exists():
         return DEFAULT_URL, "the default"
-    api = load(file).configuration.api
-    host = _ANY_ADDRESS.get(api.bind_addr, api.bind_addr)
-    return f"http://{f'[{host}]' if ':' in host else host}:{api.port}", f"from {file}"
+    return load(file).configuration.api.url, f"from {file}"
 
 
 def _checked(url: str) -> str:

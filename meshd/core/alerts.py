@@ -35,6 +35,7 @@ DUPLICATE_INSTANCE = "duplicate-instance"
 PARTITIONED = "partitioned"
 SPLIT_BRAIN = "split-brain"
 NO_QUORUM = "no-quorum"
+PHASE_BLOCKED = "phase-blocked"
 
 RULES: dict[str, tuple[Severity, str]] = {
     DIVERGED: (
@@ -69,6 +70,10 @@ RULES: dict[str, tuple[Severity, str]] = {
     NO_QUORUM: (
         Severity.CRITICAL,
         "bring hosts of hivemind.peers back, or mend the network to them: `meshd check failover` names who is missing",
+    ),
+    PHASE_BLOCKED: (
+        Severity.WARNING,
+        "mend the project, or `meshd retry` what has failed; `meshd work ls` shows all that waits for it",
     ),
 }
 """How grave each code is, and what a person does about it."""

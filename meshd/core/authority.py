@@ -46,6 +46,11 @@ class Authority:
         while len(self.sent_s) > MAX_SENT:
             del self.sent_s[next(iter(self.sent_s))]
 
+    @property
+    def last_seq(self) -> int:
+        """Of the latest presence, 0 before the first."""
+        return next(reversed(self.sent_s), 0)
+
     def answered(self, index: int, seq: int) -> None:
         """A voter says what it heard last."""
         if (sent_s := self.sent_s.get(seq)) is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from meshd.model import Stamp
+
 MAX_TURNS = 1000  # years of a quiet mesh, days of a restless one
 
 
@@ -12,26 +14,29 @@ class Ballot:
     """On disk before it is used: `term` never goes back, `vote` is cast once in it.
 
     `leader` is whom this instance follows, or last followed; None when that one said goodbye or nobody was ever
-    followed. It may still count on us, so that we vote for nobody else for a while.
+    followed. It may still count on us, so that we vote for nobody else for a while: for `ttl_ms` after it was heard.
+    That is kept because the TTL may be another after a restart.
     """
 
     term: int = 0
     vote: str | None = None
     leader: str | None = None
+    ttl_ms: int = 0
 
 
 @frozen
 class Proposal:
     """A claim that a primary wants to grant, as voters keep it for its successor.
 
-    `claim` names it, and the request of `holder`; `generation` is what the phase would be at. The rest is what the
-    claim would say (`meshd.core.claim`).
+    `claim` names it, and the request of `holder`; `generation` is what the phase would be at, in this `life` of its
+    document. The rest is what the claim would say (`meshd.core.claim`).
     """
 
     term: int
     slug: str
     milestone: str
     phase: str
+    life: Stamp
     claim: str
     generation: int
     holder: str

@@ -9,20 +9,24 @@ Rules (design, section 4):
   Then the holder that stands earlier in `peers`, then the later status, then the greater stamp.
 - What people see of it are the phase's `executionStatus`, `claimedBy`, `claimedAt`, `featureId`, ... (`shown`). A phase
   that was never claimed shows what was written there.
+- It stays when its phase is removed, hidden. When the phase is added again it begins anew: released, one generation on.
+- What a person says of a phase that nobody holds is of a generation of its own, too. In case the same generation was
+  granted meanwhile, both give way to its holder (`BEHIND_ALL`), unless a person says that it is done.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 from attrs import frozen
 
+from meshd import project
 from meshd.model import LAST_UTC_MS, Json, JsonObject, Stamp, utc_text
-
-CLAIM_KEY = "@claim"
-"""The register's key below its phase."""
+from meshd.project import Flat
 
 LAST = 1 << 30  # where a holder stands that is not among the peers
+BEHIND_ALL = LAST + 1  # where the word of somebody stands who does not hold the phase
 
 SHOWN_KEYS = frozenset({
     "executionStatus",
@@ -93,7 +97,7 @@ def register_value(claim: Claim) -> JsonObject:
         "claim": claim.id,
         "holder": claim.holder,
         "priority": claim.priority,
-        "status": claim.status,
+        "status": claim.status.value,
         "claimedAt": claim.claimed_ms,
         "featureId": claim.feature_id,
         "prUrl": claim.pr_url,
@@ -108,7 +112,7 @@ def register_value(claim: Claim) -> JsonObject:
 
 def claim_of(value: Json) -> Claim | None:
     """What a register says; None for what is no claim, which a broken peer may send."""
-    if not isinstance(value, dict) or value.get("status") not in _RANKS:
+    if not isinstance(value, dict) or not isinstance(value.get("status"), str) or value["status"] not in _RANKS:
         return None
     claim_id, holder, generation = (value.get(key) for key in ("claim", "holder", "generation"))
     if not isinstance(claim_id, str) or not isinstance(holder, str) or generation is None:
@@ -154,7 +158,7 @@ def shown(claim: Claim) -> JsonObject:
         claim.status is ClaimStatus.FAILED and claim.retry_ms is not None
     )
     value: JsonObject = {
-        "executionStatus": "unclaimed" if is_over else claim.status,
+        "executionStatus": "unclaimed" if is_over else claim.status.value,
         "claimedBy": None if is_over else claim.holder,
         "claimedAt": None if is_over else utc_text(claim.claimed_ms),
         "featureId": None if is_over else claim.feature_id,
@@ -166,3 +170,48 @@ def shown(claim: Claim) -> JsonObject:
         "provisional": (claim.provisional and not is_over) or None,
     }
     return {key: inner for key, inner in value.items() if inner is not None}
+
+
+def spoken(flat: Flat) -> Flat:
+    """A flat document as people see it: each claim in the keys that it speaks for, over what else was written there."""
+    claims = list(_claims(flat))
+    if not claims:
+        return flat
+    seen = {path: flat[path] for path in flat.keys() - spoken_for(flat)}
+    for phase, claim in claims:
+        seen |= {f"{phase}/{key}": value for key, value in shown(claim).items()}
+    return seen
+
+
+def spoken_for(flat: Mapping[str, Json]) -> set[str]:
+    """The paths in which no edit of this document changes anything: its claims, and the keys that they speak for."""
+    fixed = {path for path in flat if project.is_claim(path)}
+    return fixed | {f"{phase}/{key}" for phase, _ in _claims(flat) for key in SHOWN_KEYS}
+
+
+def begun_anew(before: Mapping[str, Json], after: Mapping[str, Json]) -> Flat:
+    """The claims of phases that `after` shows and `before` did not, as they are when a person has added them again."""
+    return {
+        f"{phase}/{project.CLAIM_KEY}": register_value(_released(claim))
+        for phase, claim in _claims(before)
+        if not project.has_phase(before, phase) and project.has_phase(after, phase)
+    }
+
+
+def _released(claim: Claim) -> Claim:
+    return Claim(
+        claim.generation + 1,
+        "",
+        claim.holder,
+        BEHIND_ALL,
+        ClaimStatus.RELEASED,
+        claim.claimed_ms,
+        note="the phase was added again",
+    )
+
+
+def _claims(flat: Mapping[str, Json]) -> Iterator[tuple[str, Claim]]:
+    """The claims that stand in a flat document, each with the path of its phase."""
+    for path, value in flat.items():
+        if project.is_claim(path) and (claim := claim_of(value)):
+            yield path.rpartition("/")[0], claim

@@ -8,6 +8,10 @@ Rules (design, section 4):
 - When two lives of one slug meet that were begun apart, the earlier one has lost as a whole.
 - The hub finds conflicts, for every change passes through it once, and tells everybody; the others only listen. What
   came as a whole document in an exchange carries no bases and is not judged.
+- Claims (`meshd.core.claim`) carry no bases: each is written knowing the one before. One that loses is kept when two
+  claims of a phase were granted at one generation, or when its work came to an end that the other did not know of (a
+  late result): `done`, or `failed`. Of each claim one such conflict while it lived, and one of how it ended. It cannot
+  be taken back, only forgotten: what a claim says is no edit's to change.
 - At most 100 are kept for a document, the oldest go first. Taking one back is an edit like any other.
 """
 
@@ -15,10 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from attrs import define, field
+from attrs import define, evolve, field
 
+from meshd import project
 from meshd.core import documents
-from meshd.core.documents import Change, Conflict, Document, Kind
+from meshd.core.claim import Claim, ClaimStatus, claim_of
+from meshd.core.documents import Change, Conflict, Document, Kind, Register
 from meshd.core.effects import DropConflict, Effect, Emit, Persist, SaveConflict
 from meshd.core.handshake import short_hash
 from meshd.model import Json, Stamp
@@ -87,8 +93,12 @@ def _whole(loser: Document, winner: Stamp, now_ms: int) -> Conflict:
 
 
 def _all_of(change: Change, winner: Stamp, now_ms: int) -> list[Conflict]:
-    """A change to what is over: all that it wrote is lost."""
-    return [_lost(change, path, change.stamp, winner, value, now_ms) for path, value in written(change).items()]
+    """A change to what is over: all that it wrote is lost, but for what it says of work that goes on."""
+    return [
+        _lost(change, path, change.stamp, winner, value, now_ms)
+        for path, value in written(change).items()
+        if not project.is_claim(path) or _is_result(claim_of(value))
+    ]
 
 
 def _deleted(before: Document, change: Change, now_ms: int) -> list[Conflict]:
@@ -103,6 +113,8 @@ def newest_stamp(document: Document) -> Stamp:
 
 def _at(path: str, before: Document, change: Change, now_ms: int) -> Conflict | None:
     there, base = before.registers.get(path), change.bases.get(path)
+    if there and project.is_claim(path):
+        return _of_claim(path, there, change, now_ms)
     if there is None or there.stamp in (change.stamp, base) or (base and there.stamp < base):
         return None
     if _in_sequence(change.stamp, there.stamp):
@@ -113,6 +125,31 @@ def _at(path: str, before: Document, change: Change, now_ms: int) -> Conflict | 
     if there.stamp < change.stamp:
         return _lost(change, path, there.stamp, change.stamp, there.value, now_ms, gone=there.gone)
     return _lost(change, path, change.stamp, there.stamp, value, now_ms, gone=gone)
+
+
+def _of_claim(path: str, there: Register, change: Change, now_ms: int) -> Conflict | None:
+    new = Register(change.stamp, change.fields.get(path), gone=path not in change.fields)
+    is_taken = documents.beats(path, new, there)
+    loser, winner = (there, new) if is_taken else (new, there)
+    lost, stands = claim_of(loser.value), claim_of(winner.value)
+    if lost is None or stands is None or lost.id == stands.id or _in_sequence(loser.stamp, winner.stamp):
+        return None
+    is_dual = lost.generation == stands.generation and "" not in (lost.id, stands.id)
+    is_late = _is_result(lost) and not (is_taken and _follows(stands, lost))
+    if not (is_dual or is_late):
+        return None
+    conflict = _lost(change, path, loser.stamp, winner.stamp, loser.value, now_ms, gone=False)
+    ended = "" if lost.is_live else lost.status.value
+    return evolve(conflict, id=short_hash(change.slug, path, lost.id, ended))
+
+
+def _is_result(claim: Claim | None) -> bool:
+    return claim is not None and claim.status in (ClaimStatus.DONE, ClaimStatus.FAILED)
+
+
+def _follows(claim: Claim, result: Claim) -> bool:
+    """Whether a claim was made knowing this result: a person decided so, or a failure is tried again."""
+    return claim.id == "" or (result.status is ClaimStatus.FAILED and result.retry_ms is not None)
 
 
 def _in_sequence(earlier: Stamp, later: Stamp) -> bool:
@@ -132,7 +169,7 @@ def bases(current: Document, base: Flat | None, paths: Iterable[str]) -> dict[st
     """What a writer saw of the registers it overwrites, by path; `base` is what it saw, None when all of `current`."""
     saw: dict[str, Stamp] = {}
     for path in paths:
-        there = current.registers.get(path)
+        there = None if project.is_claim(path) else current.registers.get(path)
         if there and (base is None or _saw(base, path, there.value, gone=there.gone)):
             saw[path] = there.stamp
     return saw

@@ -4,6 +4,8 @@ Rules (design, section 4):
 
 - A register is one field of a document with the stamp that wrote it; absence is a register too (`gone`). Of two
   registers of one path the one with the greater stamp wins, whoever brings it and in whatever order.
+- The claim of a phase is one register with an order of its own (`meshd.core.claim`). Edits neither set nor remove it,
+  nor the keys that it speaks for: what a document says there is not an edit. A phase that comes back begins unclaimed.
 - A document has a life, named by the stamp of its creation; every change names the life it edits. Deletion ends that
   life for ever. Creating the slug again begins a new life with the whole document. Of two lives the later one stands.
 - Merge is commutative, associative and idempotent: hosts that have seen the same changes hold the same document.
@@ -23,6 +25,7 @@ from operator import xor
 from attrs import field, frozen
 
 from meshd import project
+from meshd.core import claim
 from meshd.model import Json, JsonObject, Stamp
 from meshd.project import Flat
 
@@ -92,7 +95,7 @@ class Document:
 
     def json(self, repo_root: str = "") -> JsonObject:
         """The document as people and applications see it."""
-        return project.render(self.flat(), self.slug, repo_root)
+        return project.render(claim.spoken(self.flat()), self.slug, repo_root)
 
 
 @frozen
@@ -132,7 +135,7 @@ def merge(ours: Document | None, theirs: Document) -> Document:
     ended = max((stamp for stamp in (ours.ended, theirs.ended) if stamp), default=None)
     if ended:
         return ours if ended == ours.ended else Document(ours.slug, ours.life, {}, ended)
-    newer = {path: reg for path, reg in theirs.registers.items() if _beats(reg, ours.registers.get(path))}
+    newer = {path: reg for path, reg in theirs.registers.items() if beats(path, reg, ours.registers.get(path))}
     if not newer:
         return ours
     merged = Document(ours.slug, ours.life, {**ours.registers, **newer})
@@ -151,10 +154,15 @@ def _bits(path: str, register: Register) -> int:
     return int.from_bytes(blake2b(f"{path}\0{register.stamp}".encode(), digest_size=12).digest())
 
 
-def _beats(register: Register, other: Register | None) -> bool:
+def beats(path: str, register: Register, other: Register | None) -> bool:
+    """Whether a register takes the place of another of the same path; it does not take its own."""
     if other is None:
         return True
-    if register.stamp != other.stamp:
+    if path.endswith(project.CLAIM_KEY) and project.is_claim(path):  # twice, because few are: a call takes its time
+        one, two = claim.order(register.value, register.stamp), claim.order(other.value, other.stamp)
+        if one != two:
+            return one > two
+    elif register.stamp != other.stamp:
         return register.stamp > other.stamp
     if register == other:
         return False
@@ -178,17 +186,28 @@ def taken(merged: Document, theirs: Document) -> dict[str, Register]:
 def difference(current: Document, base: JsonObject | None, wanted: JsonObject) -> tuple[JsonObject, tuple[str, ...]]:
     """What a writer who saw `base` (None: the current document) changed by writing `wanted`: fields set, and removed.
 
-    Registers of an element that is gone are not shown; when it comes back, what is left of them goes. Raises
-    `DocumentError` when `base` or `wanted` cannot be keyed.
+    Registers of an element that is gone are not shown; when it comes back, what is left of them goes, but for its
+    claim, which begins anew. Raises `DocumentError` when `base` or `wanted` cannot be keyed.
     """
     here = current.flat()
+    fixed = claim.spoken_for(here)
     shown = project.flatten(current.json(), ranks=here)
     seen = shown if base is None else project.flatten(base, ranks=here)
     new = project.flatten(wanted, ranks=here)
     edited = {path: value for path, value in new.items() if path not in seen or not equal(seen[path], value)}
     fields = {path: value for path, value in edited.items() if path not in here or not equal(here[path], value)}
+    fields = {path: value for path, value in fields.items() if path not in fixed}
     left_over = {path for path in here.keys() - shown.keys() - new.keys() if _is_below(path, fields)}
-    return fields, tuple(path for path in here if path not in new and (path in seen or path in left_over))
+    gone = (path for path in here if path not in new and (path in seen or path in left_over))
+    removed = tuple(path for path in gone if path not in fixed)
+    return fields | begun_anew(current, fields, removed), removed
+
+
+def begun_anew(current: Document, fields: Mapping[str, Json], removed: Iterable[str] = ()) -> Flat:
+    """What an edit of these has to say of the claims of phases that it brings back."""
+    here = current.flat()
+    gone = set(removed)
+    return claim.begun_anew(here, {path: value for path, value in {**here, **fields}.items() if path not in gone})
 
 
 def _is_below(path: str, roots: Mapping[str, Json]) -> bool:

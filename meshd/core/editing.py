@@ -1,7 +1,8 @@
 """What an edit of this host changes: from a wish (put, patch, delete, take back) to fields set and removed.
 
 Rules (design, section 4): a whole document is compared with what its writer last saw, and only the differences are
-changes. A patch is an RFC 7396 merge patch. Taking back what lost a conflict writes it again.
+changes. A patch is an RFC 7396 merge patch. Taking back what lost a conflict writes it again. What the claim of a phase
+says is no edit's to change (`meshd.core.documents`).
 """
 
 from __future__ import annotations
@@ -72,4 +73,5 @@ def take(conflict: Conflict, current: Document | None) -> Edit:
         return Edit(Kind.UPDATED)
     fields = {} if conflict.gone else {conflict.path: conflict.value}
     removed = (conflict.path,) if conflict.gone else ()
-    return Edit(Kind.UPDATED, fields, removed, conflicts.bases(current, None, [conflict.path]))
+    begun = documents.begun_anew(current, fields)
+    return Edit(Kind.UPDATED, fields | begun, removed, conflicts.bases(current, None, [conflict.path]))

@@ -136,7 +136,7 @@ class Leadership:
         by_itself = (self.policy is not Policy.MANUAL and self.is_eligible) or self._leads_unless
         if not by_itself or self._follows_original:
             return inf
-        return max(self.voter.heard_s + self.voter.ttl_s, self.candidacy.not_before_s, self.voter.awake_s)
+        return max(self.voter.bound_until_s, self.candidacy.not_before_s, self.voter.awake_s)
 
     @property
     def _follows_original(self) -> bool:
@@ -212,7 +212,7 @@ class Leadership:
         self.contact.lost(now)
         self.candidacy.hold_back(now, patience_s(self.voter.ttl_s))
         self._move(Cause.RELEASED)
-        yield from self.voter.release()
+        yield from self.voter.release(self.voter.own_id)
         yield from self.history.turned(self.term, None, cause, now)
 
     # What others say
@@ -297,11 +297,12 @@ class Leadership:
                 self.authority.watch(now, is_missing=False)
         yield from self._learn(heartbeat.term, now)
 
-    def heard_goodbye(self, goodbye: Goodbye, now: Now) -> Iterator[Effect]:
-        """Somebody left. Was it whom we followed, nobody has to wait for the TTL; its successor goes first."""
-        if goodbye.instance_id != self.voter.ballot.leader or self.is_primary:
+    def heard_goodbye(self, line: Line, goodbye: Goodbye, now: Now) -> Iterator[Effect]:
+        """Somebody left. Did it lead in our term, nobody has to wait for the TTL; its successor goes first."""
+        is_ours = goodbye.instance_id == self.voter.ballot.leader and line.leads == self.term
+        if not is_ours or self.is_primary:
             return
-        yield from self.voter.release()
+        yield from self.voter.release(goodbye.instance_id)
         yield from self._nobody_leads(f"{goodbye.instance_id} said goodbye", now)
         self.candidacy.not_before_s = now.mono_s
         if goodbye.successor == self.voter.own_id:
@@ -362,7 +363,7 @@ class Leadership:
         match canvass.verdict(self.policy, self.authority.majority - own, better, now):
             case Verdict.ELECTED if self.policy is Policy.QUORUM:
                 told = (proposal for vote in canvass.votes.values() for proposal in vote.proposals)
-                yield from self.voter.proposals.take_over(told, canvass.term)
+                yield from self.voter.proposals.learn(told)
                 yield from self._lead(canvass.term, f"elected by {len(canvass.granted()) + own} voters", now)
             case Verdict.ELECTED:
                 term = self.candidacy.own_term()

@@ -15,7 +15,25 @@ from hashlib import blake2b
 
 from attrs import field, frozen
 
-from meshd.model import JsonObject
+from meshd.model import JsonObject, Stamp
+
+TAKEN_BY = "takenBy"
+"""The key of `feature.json` with the name of the application that works on it, when it gave one."""
+
+KEPT_KEYS = frozenset({
+    "id",
+    "status",
+    "projectSlug",
+    "milestoneSlug",
+    "phaseSlug",
+    "claimedBy",
+    "generation",
+    "claim",
+    "released",
+    "releaseReason",
+    TAKEN_BY,
+})  # fmt: skip
+"""Keys of `feature.json` that follow from the claim, and that no application writes."""
 
 
 class FeatureStatus(StrEnum):
@@ -33,7 +51,7 @@ class Feature:
 
     `is_held`: whether this host holds the claim, as far as it knows. `released`: why it no longer does, when it ended
     neither done nor failed. `fields` is what else `feature.json` shows: title, description, complexity,
-    `filesToModify`, and what applications wrote there.
+    `filesToModify`, and what applications wrote there. `life` is that of the document which the claim stands in.
     """
 
     id: str
@@ -48,6 +66,7 @@ class Feature:
     provisional: bool = False
     released: str | None = None
     fields: JsonObject = field(factory=dict)
+    life: Stamp | None = None
 
     @property
     def place(self) -> tuple[str, str, str]:

@@ -251,9 +251,14 @@ class SettlePhase:
 
 @frozen
 class TakeWork:
-    """An application takes this host's next feature that nobody works on; the reply's revision is its id, or ""."""
+    """An application takes a feature of this host that nobody works on; the reply's revision is its id, or "".
+
+    `id`: that very one, None for the next. `by`: what the application calls itself; it stands in the feature.
+    """
 
     command: int
+    id: str | None = None
+    by: str | None = None
 
 
 @frozen
@@ -291,6 +296,10 @@ SettingsCommand: TypeAlias = PutSettings | PatchSettings
 LeadershipCommand: TypeAlias = PromoteInstance | StepDown
 
 Command: TypeAlias = PutProject | PatchProject | DeleteProject | TakeConflict
+
+LinkInput: TypeAlias = LinkUp | LinkDown | DialFailed | LatencyMeasured
+
+Timer: TypeAlias = AlarmDue | HeartbeatDue | TtlDue | CompactionDue
 
 Request: TypeAlias = Command | SettingsCommand | LeadershipCommand | WorkCommand | AcknowledgeCompaction
 """What somebody on this host asks for and waits for the reply to."""

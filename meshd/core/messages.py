@@ -52,8 +52,8 @@ class Heartbeat:
 
     `leads`: the term I was elected for, 0 before any election, absent from a worker. `authoritative`: whether I may
     decide. `heard`: the `seq` of the last presence that I had from the primary that I follow. `holding`: the claims
-    that I hold or have asked for, to be renewed; `beat` numbers the heartbeat, so that the answer can name it. `intake`:
-    whether I claim new work.
+    that I hold or have asked for, to be renewed; `beat` numbers the heartbeat, so that the answer can name it.
+    `intake`: whether I claim new work.
     """
 
     instance_id: str

@@ -12,7 +12,6 @@ The way of an input: `step` -> one method here -> one module -> effects.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from math import inf
 from types import MappingProxyType
@@ -20,16 +19,15 @@ from types import MappingProxyType
 from attrs import evolve
 
 from meshd.configuration import Configuration
-from meshd.core import inputs, messages, originals
+from meshd.core import inputs, messages
+from meshd.core.complaints import Complaints
 from meshd.core.effects import (
     Alarm,
     Broadcast,
     Effect,
-    Emit,
     HangUp,
     Level,
     Note,
-    Rejected,
     Reply,
     Send,
 )
@@ -38,6 +36,7 @@ from meshd.core.events import Events
 from meshd.core.handshake import GOING_AWAY, NOT_ALLOWED, PROTOCOL_ERROR, SUPERSEDED, Handshake, Line, Refusal
 from meshd.core.membership import Membership
 from meshd.core.messages import UtcMs
+from meshd.core.originals import Originals
 from meshd.core.portrait import Birth, Portrait
 from meshd.core.replication import Replication
 from meshd.core.settings import Settings
@@ -45,10 +44,8 @@ from meshd.core.snapshot import Snapshot, Vitals
 from meshd.core.stored import Stored
 from meshd.core.succession import Succession
 from meshd.core.upkeep import Upkeep
-from meshd.errors import DocumentError
-from meshd.model import Dialect, JsonObject, Now, Role, Status, utc_text
-
-MAX_NOTED = 10_000  # warnings remembered as told; past it they are told again
+from meshd.core.work import Work
+from meshd.model import Dialect, Now, Role, Status
 
 
 class Node:
@@ -75,7 +72,8 @@ class Node:
             configuration, self._handshake, self._membership, self._leadership, self._replication, stored
         )
         self._succession = Succession(self._leadership, self._handshake, self._membership, self._upkeep.convergence)
-        self._status = Status.ALIVE
+        self._work = Work.restored(self._upkeep, self._settings, birth.boot, stored)
+        self._is_leaving = False
         self._alarm_s = inf
         self._shares_file = False
         self._portrait = Portrait(
@@ -87,16 +85,19 @@ class Node:
             self._replication,
             self._settings,
             self._upkeep,
+            self._work,
         )
-        self._dropped: Counter[str] = Counter()
-        self._noted: set[tuple[str, str]] = set()
+        self._complaints = Complaints()
+        self._originals = Originals(configuration, self._handshake, self._replication, self._complaints)
 
     def step(self, happened: inputs.Input, now: Now) -> list[Effect]:
         """What to do about `happened`, in order."""
         before = self._course
+        self._replication.news.clear()
         effects = list(self._awake(now))
         effects += self._route(happened, now)
         effects += self._take_course(before, now)
+        effects += self._work.stepped(now)
         effects += self._tell_presence(now)
         effects += self._upkeep.stepped(now)
         effects += self._set_alarm(now)
@@ -107,17 +108,47 @@ class Node:
         match happened:
             case inputs.Received(link, message):
                 yield from self._received(link, message, now)
-            case inputs.PutProject() | inputs.PatchProject() | inputs.DeleteProject() | inputs.TakeConflict():
-                yield from self._replication.command(happened, self._handshake.links(Dialect.NATIVE), now)
-            case inputs.PutSettings() | inputs.PatchSettings():
-                yield from self._settings.command(happened, self._handshake.links(), now)
-            case inputs.PromoteInstance() | inputs.StepDown():
-                yield from self._succession.command(happened, now)
+            case inputs.LinkUp() | inputs.LinkDown() | inputs.DialFailed() | inputs.LatencyMeasured():
+                yield from self._of_link(happened, now)
+            case inputs.Started():
+                yield from self._started(now)
+            case inputs.DrainRequested(reason):
+                yield from self._drain(reason, now)
+            case inputs.IntakeDue():
+                yield from self._work.intake_due(now)
+            case inputs.WorkWanted(count):
+                self._work.wanted(count, now)
+            case inputs.WorkEnded():
+                yield from self._work.ended(happened, now)
+            case inputs.AlertRaised() | inputs.AlertCleared():
+                yield from self._upkeep.engine_alert(happened, now)
+            case inputs.AlarmDue() | inputs.HeartbeatDue() | inputs.TtlDue() | inputs.CompactionDue():
+                yield from self._due(happened, now)
+            case _:
+                yield from self._command(happened, now)
+
+    def _of_link(self, happened: inputs.LinkInput, now: Now) -> Iterator[Effect]:
+        match happened:
+            case inputs.LinkUp(link, address, url):
+                yield from self._link_up(link, address, url, now)
+            case inputs.LinkDown(link, code, reason):
+                yield from self._link_down(link, code, reason, now)
+            case inputs.DialFailed(url, reason):
+                yield from self._complaints.once("unreachable", url, f"cannot reach {url}: {reason}")
+                yield from self._leadership.dial_failed(url, now)
+            case inputs.LatencyMeasured(link, latency_ms):
+                if (line := self._handshake.lines.get(link)) and line.instance_id:
+                    self._membership.contact(line.instance_id, now)
+                    self._membership.measured(line.instance_id, latency_ms)
+
+    def _due(self, timer: inputs.Timer, now: Now) -> Iterator[Effect]:
+        match timer:
             case inputs.AlarmDue():
                 self._alarm_s = inf
                 yield from self._leadership.tick(now)
+                yield from self._work.tick(now)
             case inputs.HeartbeatDue(capacity):
-                self._portrait.capacity = capacity
+                self._portrait.sampled = capacity
                 yield from self._beat(now)
             case inputs.TtlDue():
                 yield from self._membership.check_ttl(now)
@@ -125,27 +156,22 @@ class Node:
                 yield from self._leadership.check(now)
                 yield from self._succession.check(now)
                 yield from self._upkeep.check(now)
+                yield from self._work.check(now)
             case inputs.CompactionDue():
                 yield from self._upkeep.compaction.run(now)
+
+    def _command(self, command: inputs.Request, now: Now) -> Iterator[Effect]:
+        match command:
+            case inputs.PutProject() | inputs.PatchProject() | inputs.DeleteProject() | inputs.TakeConflict():
+                yield from self._replication.command(command, self._handshake.links(Dialect.NATIVE), now)
+            case inputs.PutSettings() | inputs.PatchSettings():
+                yield from self._settings.command(command, self._handshake.links(), now)
+            case inputs.PromoteInstance() | inputs.StepDown():
+                yield from self._succession.command(command, now)
             case inputs.AcknowledgeCompaction():
-                yield from self._upkeep.acknowledge(happened)
-            case inputs.AlertRaised() | inputs.AlertCleared():
-                yield from self._upkeep.engine_alert(happened, now)
-            case inputs.LinkUp(link, address, url):
-                yield from self._link_up(link, address, url, now)
-            case inputs.LinkDown(link, code, reason):
-                yield from self._link_down(link, code, reason, now)
-            case inputs.DialFailed(url, reason):
-                yield from self._note_once("unreachable", url, f"cannot reach {url}: {reason}")
-                yield from self._leadership.dial_failed(url, now)
-            case inputs.LatencyMeasured(link, latency_ms):
-                if (line := self._handshake.lines.get(link)) and line.instance_id:
-                    self._membership.contact(line.instance_id, now)
-                    self._membership.measured(line.instance_id, latency_ms)
-            case inputs.Started():
-                yield from self._started(now)
-            case inputs.DrainRequested(reason):
-                yield from self._drain(reason, now)
+                yield from self._upkeep.acknowledge(command)
+            case _:
+                yield from self._work.command(command, now)
 
     # Leadership
 
@@ -164,6 +190,8 @@ class Node:
             yield from self._replication.lead(leads)
         elif led is not None:
             self._replication.follow()
+        if leads != led:
+            yield from self._work.took_course(now)
         link = self._leadership.primary_link
         if follows != followed:  # also the same one in another term: between the two it acknowledged nothing
             yield from self._follow(link, now)
@@ -199,7 +227,7 @@ class Node:
             yield from self._leadership.forgive(late_s, now)
 
     def _set_alarm(self, now: Now) -> Iterator[Effect]:
-        due_s = self._leadership.due_s(now)
+        due_s = min(self._leadership.due_s(now), self._work.due_s())
         if due_s < self._alarm_s:
             self._alarm_s = due_s
             yield Alarm(max(due_s, now.mono_s))
@@ -211,6 +239,7 @@ class Node:
             yield from self._leadership.begin(now)
         if not self._enabled or self._configuration.protolab.role is Role.WORKER:
             yield from self._share_file(now)
+        yield from self._work.begin(now)
 
     def _link_up(self, link: int, address: str, url: str | None, now: Now) -> Iterator[Effect]:
         self._handshake.opened(link, address, url, now)
@@ -225,6 +254,7 @@ class Node:
         line = self._handshake.closed(link)
         if line is None:
             return
+        self._work.link_down(link)
         leadership = self._leadership  # a primary that has not taken us in may refuse us, again and again
         carries_life = leadership.is_primary or (link == leadership.primary_link and leadership.contact.is_taken_in)
         if line.instance_id and carries_life and not self._handshake.of(line.instance_id) and not self._is_leaving:
@@ -240,7 +270,7 @@ class Node:
 
     def _hang_up_silent(self, now: Now) -> Iterator[Effect]:
         for line in self._handshake.silent(now):
-            yield from self._note_once("silent", line.peer, f"{line.peer} connected and did not say who it is")
+            yield from self._complaints.once("silent", line.peer, f"{line.peer} connected and did not say who it is")
             yield from self._hang_up(line.link, PROTOCOL_ERROR, "no identity")
 
     # Messages
@@ -248,7 +278,7 @@ class Node:
     def _received(self, link: int, message: messages.Message, now: Now) -> Iterator[Effect]:
         line = self._handshake.lines.get(link)
         if line is None or (line.closing and not isinstance(message, messages.Goodbye)):
-            self._dropped["after-close"] += 1
+            self._complaints.count("after-close")
             return
         if line.instance_id:
             self._membership.contact(line.instance_id, now)
@@ -259,37 +289,46 @@ class Node:
             case messages.Malformed(reason):
                 yield from self._malformed(line, reason)
             case messages.Ignored(kind):
-                self._dropped["unknown-type"] += 1
+                self._complaints.count("unknown-type")
                 yield Note(Level.DEBUG, f"ignored a message of type {kind:.40} from {line.peer}", {"peer": line.peer})
             case messages.Refuse(code, reason):
-                yield from self._note_once("refused-us", line.peer, f"{line.peer} refused us with {code}: {reason}")
+                text = f"{line.peer} refused us with {code}: {reason}"
+                yield from self._complaints.once("refused-us", line.peer, text)
                 yield from self._upkeep.refused_us(line, message, now)
-            case messages.FeatureEvent() if line.instance_id or self._takes_originals:
+            case messages.FeatureEvent() if line.instance_id or self._originals.may_come_first:
                 self._upkeep.received(line, message, now)
-                yield from self._feature_event(message, now)
+                yield from self._originals.received(message, now)
             case _ if line.instance_id is None:
-                self._dropped["before-identity"] += 1
+                self._complaints.count("before-identity")
             case messages.Heartbeat():
                 yield from self._heard_beat(line, message, now)
             case messages.Goodbye():
                 yield from self._heard_goodbye(line, message, now)
             case messages.Presence():
                 yield from self._heard_presence(line, message, now)
-            case messages.Changes():
-                relay = self._handshake.links(Dialect.NATIVE, but=link)
-                self._upkeep.received(line, message, now)
-                yield from self._replication.changes(link, message, relay, now)
-            case messages.Ack():
-                yield from self._replication.acknowledged(message)
-            case messages.Digest():
-                yield from self._replication.compare(link, message)
-            case messages.Documents():
-                self._upkeep.received(line, message, now)
-                yield from self._replication.states(message, self._handshake.links(Dialect.NATIVE, but=link))
             case messages.SettingsEvent():
                 yield from self._heard_settings(line, message, now)
+            case _:
+                yield from self._received_of_documents(line, message, now)
+
+    def _received_of_documents(self, line: Line, message: messages.Message, now: Now) -> Iterator[Effect]:
+        link, replication = line.link, self._replication
+        relay = self._handshake.links(Dialect.NATIVE, but=link)
+        match message:
+            case messages.Changes():
+                self._upkeep.received(line, message, now)
+                yield from replication.changes(link, message, relay, now)
+            case messages.Ack():
+                yield from replication.acknowledged(message)
+            case messages.Digest():
+                yield from replication.compare(link, message)
+                if message.answer and link == self._leadership.primary_link:
+                    yield from self._work.compared(link, now)
+            case messages.Documents():
+                self._upkeep.received(line, message, now)
+                yield from replication.states(message, relay)
             case messages.Conflicts():
-                yield from self._replication.hear_conflicts(message, self._handshake.links(Dialect.NATIVE, but=link))
+                yield from replication.hear_conflicts(message, relay)
             case _:
                 yield from self._received_of_leadership(line, message, now)
 
@@ -308,10 +347,14 @@ class Node:
                 yield from self._succession.handed_over(line, message, now)
             case messages.Nominate():
                 yield from self._succession.nominated(line, message, now)
+            case _:
+                yield from self._work.received(line, message, now)
 
     def _malformed(self, line: Line, reason: str) -> Iterator[Effect]:
-        self._dropped["malformed"] += 1
-        yield from self._note_once("malformed", line.peer, f"{line.peer} sent a frame that is no message: {reason}")
+        self._complaints.count("malformed")
+        yield from self._complaints.once(
+            "malformed", line.peer, f"{line.peer} sent a frame that is no message: {reason}"
+        )
         if self._handshake.offended(line):
             yield from self._hang_up(line.link, PROTOCOL_ERROR, f"frames that are no messages, the last: {reason:.60}")
 
@@ -323,7 +366,7 @@ class Node:
             refusal = Refusal(NOT_ALLOWED, "there are too many members already")
         if refusal:
             peer = identity.instance_id
-            yield from self._note_once("refused", peer, f"refused {peer} from {line.address}: {refusal.reason}")
+            yield from self._complaints.once("refused", peer, f"refused {peer} from {line.address}: {refusal.reason}")
             yield from self._hang_up(line.link, refusal.code, refusal.reason)
             yield from self._upkeep.refused(identity, refusal, now)
             return
@@ -345,49 +388,16 @@ class Node:
         yield from self._settings.welcome(self._handshake.lines[link], now)
 
     def _recovered(self, now: Now) -> Iterator[Effect]:
-        """The specification's words for the end of a partition."""
         partition = yield from self._leadership.taken_in(now)
-        if partition is None:
-            return
-        queued, duration_ms = len(self._replication.outbox), partition.duration_ms
-        if not queued and partition.is_brief(self._configuration.hivemind):
-            return
-        yield Note(Level.INFO, f"Partition recovered after {duration_ms}ms -- replaying {queued} queued changes")
-        yield Note(Level.INFO, f"Partition cleared -- was disconnected since {utc_text(partition.since_ms)}")
-        payload: JsonObject = {"instanceId": self._own_id, "partitionDurationMs": duration_ms, "replayed": queued}
-        yield Emit("sync:partition-recovered", {**payload, "auditedClaims": 0})
-
-    def _feature_event(self, event: messages.FeatureEvent, now: Now) -> Iterator[Effect]:
-        ours, theirs = self._configuration.name, event.project_name
-        if ours and theirs and ours != theirs:
-            self._dropped["foreign-project"] += 1
-            text = f"{event.instance_id} sends events of another project, {theirs!r}: refused"
-            yield from self._note_once("foreign", event.instance_id, text)
-            return
-        try:
-            command = originals.command(event, self._replication.documents)
-        except DocumentError as error:
-            yield from self._not_taken(event, str(error))
-            return
-        if command is None:
-            self._dropped["unknown-event"] += 1
-            return
-        for effect in self._replication.command(command, self._handshake.links(Dialect.NATIVE), now):
-            if not isinstance(effect, Reply):
-                yield effect
-            elif isinstance(effect.outcome, Rejected):  # an original peer waits for no reply
-                yield from self._not_taken(event, effect.outcome.detail)
-
-    def _not_taken(self, event: messages.FeatureEvent, reason: str) -> Iterator[Effect]:
-        self._dropped["invalid-document"] += 1
-        text = f"{event.instance_id} sent what cannot be taken: {reason}"
-        yield from self._note_once("invalid-document", event.instance_id, text)
+        queued, held = len(self._replication.outbox), len(self._work.holding.held)
+        if partition and (queued or not partition.is_brief(self._configuration.hivemind)):
+            yield from partition.told(self._own_id, replayed=queued, audited=held)
 
     def _heard_settings(self, line: Line, event: messages.SettingsEvent, now: Now) -> Iterator[Effect]:
         if objection := self._settings.objection(line, event):
             reason, text = objection
-            self._dropped[reason] += 1
-            yield from self._note_once(reason, line.peer, text)
+            self._complaints.count(reason)
+            yield from self._complaints.once(reason, line.peer, text)
         else:
             yield from self._settings.heard(line, event, self._handshake.links(but=line.link), now)
 
@@ -398,19 +408,20 @@ class Node:
             yield from self._membership.beat(heartbeat, now)
             yield from self._leadership.heard_beat(line, heartbeat, now)
             yield from self._upkeep.heard_root(line, heartbeat.root, now)
+            yield from self._work.heard_beat(line, heartbeat, now)
 
     def _heard_goodbye(self, line: Line, goodbye: messages.Goodbye, now: Now) -> Iterator[Effect]:
         if goodbye.instance_id != line.instance_id and line.link != self._leadership.primary_link:
-            self._dropped["goodbye-of-another"] += 1
+            self._complaints.count("goodbye-of-another")
             return
         yield from self._membership.left(goodbye)
-        yield from self._leadership.heard_goodbye(goodbye, now)
+        yield from self._leadership.heard_goodbye(line, goodbye, now)
         if self._leadership.is_primary:
             yield Broadcast(self._handshake.links(but=line.link), goodbye)
 
     def _heard_presence(self, line: Line, presence: messages.Presence, now: Now) -> Iterator[Effect]:
         if line.link != self._leadership.primary_link:
-            self._dropped["presence-of-no-primary"] += 1
+            self._complaints.count("presence-of-no-primary")
             return
         is_first = not self._leadership.contact.is_taken_in
         self._leadership.heard_presence(line, presence.seq, now)
@@ -444,7 +455,8 @@ class Node:
     def _drain(self, reason: str, now: Now) -> Iterator[Effect]:
         if self._is_leaving:
             return
-        self._status = Status.DRAINING
+        self._is_leaving = True
+        yield from self._work.leave(now)
         successor = self._succession.successor() if self._leadership.is_primary else None
         self._leadership.leave()
         yield Note(Level.INFO, f"draining: {reason}")
@@ -462,34 +474,15 @@ class Node:
 
     def snapshot(self, now: Now) -> Snapshot:
         """One frozen picture for the API, the CLI and the dashboard."""
-        return self._portrait.snapshot(self._status, MappingProxyType(dict(self._dropped)), now)
+        return self._portrait.snapshot(self._status, MappingProxyType(dict(self._complaints.dropped)), now)
 
     def vitals(self, now: Now) -> Vitals:
         """What of it may be looked at after every step."""
-        return Vitals(
-            self._leadership.decides_in(now),
-            self._leadership.policy,
-            len(self._replication.outbox),
-            len(self._membership.members),
-            len(self._handshake.lines),
-            len(self._upkeep.alerts.standing),
-        )
-
-    def _note_once(self, kind: str, peer: str, text: str) -> Iterator[Effect]:
-        """A warning the first time, for debugging only when it repeats: no peer can fill the log."""
-        level = Level.DEBUG if (kind, peer) in self._noted else Level.WARNING
-        if len(self._noted) < MAX_NOTED:
-            self._noted.add((kind, peer))
-        yield Note(level, text, {"peer": peer})
+        return self._portrait.vitals(now)
 
     @property
-    def _takes_originals(self) -> bool:
-        """An original sends what it queued before it says who it is."""
-        return self._configuration.hivemind.original_peers == "allow"
-
-    @property
-    def _is_leaving(self) -> bool:
-        return self._status is Status.DRAINING
+    def _status(self) -> Status:
+        return Status.DRAINING if self._is_leaving or self._work.is_draining else Status.ALIVE
 
     @property
     def _own_id(self) -> str:

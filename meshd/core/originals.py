@@ -15,14 +15,21 @@ Applications of this host publish the same events (`edit`), as they did on the o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from attrs import define
+
+from meshd.configuration import Configuration
 from meshd.core import categories
+from meshd.core.complaints import Complaints
 from meshd.core.documents import Document
+from meshd.core.effects import Effect, Rejected, Reply
+from meshd.core.handshake import Handshake
 from meshd.core.inputs import Command, DeleteProject, PutProject
 from meshd.core.messages import FeatureEvent
+from meshd.core.replication import Replication
 from meshd.errors import DocumentError
-from meshd.model import JsonObject
+from meshd.model import Dialect, JsonObject, Now
 from meshd.project import check_slug
 
 NO_REPLY = 0
@@ -60,3 +67,45 @@ def edit(event_type: str, payload: JsonObject, documents: Mapping[str, Document]
         case "categories:updated":
             return PutProject(NO_REPLY, categories.SLUG, categories.wanted(payload.get("categories")))
     return None
+
+
+@define
+class Originals:
+    """Takes the events of original peers as edits; what cannot be taken is counted and said once."""
+
+    configuration: Configuration
+    handshake: Handshake
+    replication: Replication
+    complaints: Complaints
+
+    @property
+    def may_come_first(self) -> bool:
+        """Whether an event may come before its sender has said who it is: an original sends its queue first."""
+        return self.configuration.hivemind.original_peers == "allow"
+
+    def received(self, event: FeatureEvent, now: Now) -> Iterator[Effect]:
+        """An original peer's event."""
+        ours, theirs = self.configuration.name, event.project_name
+        if ours and theirs and ours != theirs:
+            self.complaints.count("foreign-project")
+            text = f"{event.instance_id} sends events of another project, {theirs!r}: refused"
+            yield from self.complaints.once("foreign", event.instance_id, text)
+            return
+        try:
+            edited = command(event, self.replication.documents)
+        except DocumentError as error:
+            yield from self._not_taken(event, str(error))
+            return
+        if edited is None:
+            self.complaints.count("unknown-event")
+            return
+        for effect in self.replication.command(edited, self.handshake.links(Dialect.NATIVE), now):
+            if not isinstance(effect, Reply):
+                yield effect
+            elif isinstance(effect.outcome, Rejected):  # an original peer waits for no reply
+                yield from self._not_taken(event, effect.outcome.detail)
+
+    def _not_taken(self, event: FeatureEvent, reason: str) -> Iterator[Effect]:
+        self.complaints.count("invalid-document")
+        text = f"{event.instance_id} sent what cannot be taken: {reason}"
+        yield from self.complaints.once("invalid-document", event.instance_id, text)

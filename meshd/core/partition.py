@@ -10,10 +10,13 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from attrs import define, frozen
 
 from meshd.configuration import Hivemind
-from meshd.model import Now
+from meshd.core.effects import Effect, Emit, Level, Note
+from meshd.model import JsonObject, Now, utc_text
 
 
 @frozen
@@ -28,6 +31,15 @@ class Partition:
         """Nothing that a person needs to know of."""
         expected_ms = hivemind.peer_ttl_ms if self.is_start else hivemind.heartbeat_interval_ms
         return self.duration_ms < expected_ms
+
+    def told(self, instance_id: str, *, replayed: int, audited: int) -> Iterator[Effect]:
+        """The specification's words for its end. `replayed` changes waited; `audited` claims are held here, which the
+        exchange that follows compares with those of the other side."""
+        text = f"Partition recovered after {self.duration_ms}ms -- replaying {replayed} queued changes"
+        yield Note(Level.INFO, text)
+        yield Note(Level.INFO, f"Partition cleared -- was disconnected since {utc_text(self.since_ms)}")
+        told: JsonObject = {"instanceId": instance_id, "partitionDurationMs": self.duration_ms}
+        yield Emit("sync:partition-recovered", {**told, "replayed": replayed, "auditedClaims": audited})
 
 
 @define

@@ -20,8 +20,9 @@ from meshd.core.membership import Member, Membership
 from meshd.core.messages import UtcMs
 from meshd.core.replication import Replication
 from meshd.core.settings import Settings
-from meshd.core.snapshot import MemberView, Snapshot, WorkView
+from meshd.core.snapshot import MemberView, Snapshot, Vitals
 from meshd.core.upkeep import Upkeep
+from meshd.core.work import Work
 from meshd.model import Capacity, Now, Status
 
 
@@ -45,12 +46,17 @@ class Portrait:
     replication: Replication
     settings: Settings
     upkeep: Upkeep
-    capacity: Capacity = field(factory=Capacity)
+    work: Work
+    sampled: Capacity = field(factory=Capacity)
     presence_seq: int = 0
 
     @property
     def own_id(self) -> str:
         return self.configuration.protolab.instance_id
+
+    @property
+    def capacity(self) -> Capacity:
+        return self.work.capacity(self.sampled)
 
     @property
     def _primary_url(self) -> str | None:
@@ -95,6 +101,7 @@ class Portrait:
 
     def heartbeat(self, status: Status, now: Now) -> messages.Heartbeat:
         keys = self.configuration.instance
+        beat, holding, intake = self.work.beat(now)
         return messages.Heartbeat(
             self.own_id,
             UtcMs(now.utc_ms),
@@ -111,6 +118,9 @@ class Portrait:
             leads=self.leadership.leads,
             authoritative=self._authoritative(now),
             heard=self.leadership.contact.heard_seq,
+            beat=beat,
+            holding=holding,
+            intake=intake,
         )
 
     def presence(self, now: Now, *, full: bool) -> messages.Presence:
@@ -153,8 +163,18 @@ class Portrait:
             alerts=tuple(self.upkeep.alerts.standing.values()),
             leadership=Explanation(leadership, self.membership, self.upkeep.convergence).view(now),
             compaction=self.upkeep.compaction.view(),
-            work=WorkView(False, "", 0, 0, 0, "worker", (), {}, (), {}),
+            work=self.work.view(now),
             dropped=dropped,
+        )
+
+    def vitals(self, now: Now) -> Vitals:
+        return Vitals(
+            self.leadership.decides_in(now),
+            self.leadership.policy,
+            self.replication.queued_edits,
+            len(self.membership.members),
+            len(self.handshake.lines),
+            len(self.upkeep.alerts.standing),
         )
 
 

@@ -15,6 +15,7 @@ Rules (design, section 5):
   merge of both. What the primary learns so, it passes on. A worker's whole queue goes out before: a change says what it
   overwrites, a whole document does not.
 - An event is emitted when a document changed, never for a change that was merely heard again.
+- A claim is written as a change like any other, by the primary and by its holder (`write_claim`): it is never refused.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from collections.abc import Generator, Iterable, Iterator
 from attrs import define, evolve, field
 
 from meshd.core import categories, conflicts, documents, editing, events, messages
+from meshd.core.board import Board
+from meshd.core.claim import Claim, register_value, spoken_for
 from meshd.core.clock import Clock
 from meshd.core.coalescing import coalesced
 from meshd.core.conflicts import Conflicts
@@ -51,10 +54,12 @@ from meshd.core.effects import (
 from meshd.core.frames import CHANGE_BYTES, change_bytes, conflict_bytes, frames, parts, state_bytes
 from meshd.core.inputs import Command, DeleteProject, PatchProject, PutProject, TakeConflict
 from meshd.core.messages import Ack, Changes, Digest, Documents, DocumentState
+from meshd.core.news import News
+from meshd.core.phases import Place
 from meshd.core.stored import Stored
 from meshd.errors import DocumentError
-from meshd.model import Now, Stamp
-from meshd.project import check_name
+from meshd.model import JsonObject, Now, Stamp
+from meshd.project import check_name, claim_path, is_claim
 
 WINDOW = 1024  # unacknowledged changes under way to a primary: what both ends have to hold of a replay, about 5 MiB
 
@@ -63,7 +68,8 @@ WINDOW = 1024  # unacknowledged changes under way to a primary: what both ends h
 class Replication:
     """All documents, the outbox and the seqs of one instance.
 
-    `expired` are deleted documents whose tombstones are too old to be told to who does not ask (`compaction`).
+    `expired` are deleted documents whose tombstones are too old to be told to who does not ask (`compaction`). `news`
+    is what this step made different, `board` what the documents say of phases.
     """
 
     instance_id: str
@@ -80,6 +86,8 @@ class Replication:
     compared: bool = False
     term: int = 0
     expired: set[str] = field(factory=set)
+    news: News = field(factory=News)
+    board: Board = field(factory=Board)
     _acked_seq: int = 0
     _sent_seq: int = 0
     _compare_due: bool = False
@@ -97,6 +105,9 @@ class Replication:
                 clock.observe(stamp)
         for change in stored.outbox:
             clock.observe(change.stamp)
+        board = Board()
+        for document in stored.documents.values():
+            board.update(document, document.slug)
         outbox = {} if is_hub else {change.seq: change for change in stored.outbox}
         last_seq = stored.seqs.get(f"{instance_id}.{stored.store_id}", 0)
         return cls(
@@ -110,6 +121,7 @@ class Replication:
             dict(stored.seqs),
             Conflicts({conflict.id: conflict for conflict in stored.conflicts}),
             is_hub=is_hub,
+            board=board,
             acked_seq=next(iter(outbox), last_seq + 1) - 1,
             root_bits=int(documents.root_digest(stored.documents), 16),
         )
@@ -127,6 +139,13 @@ class Replication:
     def last_seq(self) -> int:
         """The last seq of our own that was given out."""
         return self.seqs.get(self.origin, 0)
+
+    @property
+    def queued_edits(self) -> int:
+        """How many changes wait that could have been refused; claims cannot."""
+        if len(self.outbox) <= self.max_outbox:
+            return len(self.outbox)
+        return sum(not (change.fields and all(map(is_claim, change.fields))) for change in self.outbox.values())
 
     @property
     def synced(self) -> bool:
@@ -154,6 +173,19 @@ class Replication:
         created = change is not None and change.kind is Kind.CREATED
         yield Reply(command.command, Accepted(revision, created=created, changed=change is not None))
 
+    def write_claim(self, place: Place, claim: Claim, relay: tuple[int, ...], now: Now) -> Iterator[Effect]:
+        """Say how a phase's claim stands, also over a full outbox; nothing is left to say of a deleted document."""
+        slug, milestone, phase = place
+        document = self._living(slug)
+        if document is None:
+            return
+        if len(self.outbox) >= self.max_outbox:
+            yield from self._coalesce()
+        stamp, seq = self.clock.next(now.utc_ms), self.last_seq + 1
+        fields: JsonObject = {claim_path(milestone, phase): register_value(claim)}
+        change = Change(self.origin, seq, stamp, slug, document.life, Kind.UPDATED, fields)
+        yield from self._originate(change, relay, now)
+
     def _change(self, command: Command, now: Now) -> Change | Rejected | None:
         """The change a command asks for; None when it asks for what is already so."""
         check_name(command.slug, "a project's slug")
@@ -172,17 +204,24 @@ class Replication:
 
     def _refusal(self, command: Command, current: Document | None) -> Rejected | None:
         if isinstance(command, TakeConflict):
-            conflict = self.conflicts.kept.get(command.id)
-            if conflict is None or conflict.slug != command.slug:
-                return Rejected("not-found", f"{command.slug} has no conflict {command.id}")
-            if current is None and conflict.path and command.take:
-                return Rejected("not-found", f"there is no project {command.slug} any more")
-            return None
+            return self._refusal_to_take(command, current)
         revision = self.revision(command.slug)
         if not _matches(command.if_match, revision):
             return Rejected("revision-mismatch", _mismatch(command.slug, command.if_match, revision))
         if current is None and (not isinstance(command, PutProject) or command.base is not None):
             return Rejected("not-found", f"there is no project {command.slug}")
+        return None
+
+    def _refusal_to_take(self, command: TakeConflict, current: Document | None) -> Rejected | None:
+        conflict = self.conflicts.kept.get(command.id)
+        if conflict is None or conflict.slug != command.slug:
+            return Rejected("not-found", f"{command.slug} has no conflict {command.id}")
+        if not command.take or not conflict.path:
+            return None
+        if current is None:
+            return Rejected("not-found", f"there is no project {command.slug} any more")
+        if is_claim(conflict.path) or conflict.path in spoken_for(current.flat()):
+            return Rejected("invalid", "how a claim stands is not taken back: `meshd done` and `meshd retry` change it")
         return None
 
     def _edit(self, command: Command, current: Document | None) -> Edit:
@@ -402,6 +441,7 @@ class Replication:
             self.clock.observe(stamp)
         before = self.documents.get(incoming.slug)
         after = documents.merge(before, incoming)
+        self.news.merged(before, after, incoming, origin)
         if after is before:
             return []
         self.documents[after.slug] = after
@@ -409,6 +449,7 @@ class Replication:
         self._root_bits ^= documents.root_bits(before) ^ documents.root_bits(after)
         replace = before is not None and (before.life != after.life or after.ended is not None)
         registers = documents.taken(after, incoming)
+        self.board.update(after, after.slug, None if before is None or replace else registers)
         yield Persist(SaveDocument(after.slug, after.life, after.ended, registers, replace=replace))
         return [*events.of_document(before, after, origin), WriteProject(after)]
 

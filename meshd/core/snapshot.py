@@ -142,14 +142,17 @@ class HolderView:
 class WorkView:
     """What this host does about work.
 
-    `is_on`: whether it claims new work; `why_off` says why not, "" when it does. `max_agents` is how much it takes at
+    `is_on`: whether it is to claim new work; `why_off` says why it does not, "" when it does, and `why_not_yet` why it
+    could not have a phase at this moment, whether it is to or not. `max_agents` is how much it takes at
     a time, `free` how much more it would take now. `decides`: "" on a primary that decides about claims, else why this
-    instance does not (`worker`, `settling`, `no-quorum`, `draining`). `decisions` are the latest, by claim. `passed_over`:
-    ticks without work of its own focus. `features` are all that are kept, by id.
+    instance does not (`worker`, `settling`, `no-quorum`, `draining`). `decisions` are the latest, by claim.
+    `passed_over`: ticks in which it found only work of another focus than its own. `features` are all that are kept,
+    by id.
     """
 
     is_on: bool
     why_off: str
+    why_not_yet: str
     max_agents: int
     free: int
     passed_over: int
@@ -164,13 +167,14 @@ class WorkView:
 class Vitals:
     """Authority and sizes: what costs so little that it can be looked at after every step.
 
-    `decides_in`: the term in which this instance may decide, None while it may not. `queued_changes`, `members`,
-    `links` (those that are closing included) and `alerts` are counts.
+    `decides_in`: the term in which this instance may decide, None while it may not. `queued_edits` (changes that wait
+    for a primary and could have been refused: claims cannot), `members`, `links` (those that are closing included) and
+    `alerts` are counts.
     """
 
     decides_in: int | None
     policy: str
-    queued_changes: int
+    queued_edits: int
     members: int
     links: int
     alerts: int

@@ -19,8 +19,8 @@ class Stored:
     `seq`. `seqs` is the last sequence number taken from each origin. `seen` is the content of each workspace file
     when it and its document last agreed: the base against which an edit by hand is compared. `conflicts` are in the
     order in which they were found. `settings` holds revision and values by scope (`shared`, `local`). `events` are the
-    latest, in the order of their ids. `turns` are the latest of the leadership history, in the order of their ids. `features`
-    are in the order in which they were claimed.
+    latest, in the order of their ids. `turns` are the latest of the leadership history, in the order of their ids.
+    `features` are in the order in which they were claimed.
     """
 
     store_id: str

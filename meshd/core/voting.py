@@ -6,8 +6,10 @@ Rules (design, section 7; the thesis of Raft's author, 2014, sections 3.4, 3.10,
 - Asked first (`pre`), a voter says what it would answer, and changes nothing: who cannot win disturbs nobody.
 - Sticky: who has heard a primary that may decide within the TTL votes for nobody else, because that primary counts on
   it. After a restart it may have, and has forgotten when: the TTL then counts from the start, unless the primary said
-  goodbye, is the candidate itself, or is this very instance. A primary that hands over (`transfer`) releases its
-  voters.
+  goodbye, is the candidate itself, or is this very instance. The TTL is that under which the word was given, where it
+  was longer: who counts on it need not know that the voter was started with another one.
+- A primary that hands over (`transfer`) releases its voters, and so does its goodbye; only from the term in which it
+  led. Both may come late, when it leads again in a later one: so a transfer is good for the very next term alone.
 - Whoever was elected in our term or a later one takes the place of whom we were bound to: a majority was not. A hub
   that was never elected, or in an older term, binds nobody.
 - Who remembers no term at all, in a mesh that is past the first, may have lost a database with a vote in it: it votes
@@ -42,7 +44,10 @@ MAX_TERM = 2**52  # a peer that names a greater one would leave no room for furt
 
 @define
 class Voter:
-    """One instance's ballot and what binds it. `heard_s`: when a primary that may decide was last heard."""
+    """One instance's ballot and what binds it. `heard_s`: when a primary that may decide was last heard.
+
+    `owed_until_s`: until when the primary of an earlier life may count on it.
+    """
 
     own_id: str
     ttl_s: float
@@ -51,6 +56,7 @@ class Voter:
     ballot: Ballot
     proposals: Proposals = field(factory=Proposals)
     heard_s: float = -inf
+    owed_until_s: float = -inf
     awake_s: float = -inf
     begun_s: float = -inf
 
@@ -59,6 +65,7 @@ class Voter:
         self.begun_s = now.mono_s
         if self.ballot.leader not in (None, self.own_id):
             self.heard_s = now.mono_s
+            self.owed_until_s = now.mono_s + self.ballot.ttl_ms / 1000
 
     def forgive(self, late_s: float, until_s: float, now: Now) -> None:
         """We were deaf for `late_s`: that was not the primary's silence, and until `until_s` we hold back."""
@@ -82,7 +89,12 @@ class Voter:
 
     def is_bound(self, now: Now) -> bool:
         """Whether a primary may count on this voter."""
-        return now.mono_s - self.heard_s < self.ttl_s
+        return now.mono_s < self.bound_until_s
+
+    @property
+    def bound_until_s(self) -> float:
+        """When no primary counts on this voter any more, unless it hears one."""
+        return max(self.heard_s + self.ttl_s, self.owed_until_s)
 
     def _may_have_forgotten(self, term: int, now: Now) -> bool:
         """A database that is new while the mesh is not may follow on one that was lost, with a vote in it."""
@@ -115,15 +127,19 @@ class Voter:
         """`leader`, elected in `term`, may count on us from here on; not one of an older term: another may already."""
         if term == 0 or not self.ballot.term <= term <= MAX_TERM:
             return
+        if self.ballot.leader != leader:
+            self.owed_until_s = -inf
         if decides or self.ballot.leader != leader:
             self.heard_s = now.mono_s
         vote = self.ballot.vote if term == self.ballot.term else None
-        yield from self._save(Ballot(term, vote, leader))
+        owed_ms = self.ballot.ttl_ms if now.mono_s < self.owed_until_s else 0
+        yield from self._save(Ballot(term, vote, leader, max(round(self.ttl_s * 1000), owed_ms)))
 
-    def release(self) -> Iterator[Effect]:
-        """Whom we followed, or we ourselves, no longer count on us."""
-        self.heard_s = -inf
-        yield from self._save(evolve(self.ballot, leader=None))
+    def release(self, leader: str) -> Iterator[Effect]:
+        """`leader`, whom we followed or who we are, no longer counts on us. Another one still may."""
+        if self.ballot.leader == leader:
+            self.heard_s = self.owed_until_s = -inf
+            yield from self._save(evolve(self.ballot, leader=None, ttl_ms=0))
 
     def _save(self, ballot: Ballot) -> Iterator[Effect]:
         if ballot != self.ballot:

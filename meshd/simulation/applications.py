@@ -17,6 +17,7 @@ from meshd.core.inputs import (
     TakeConflict,
 )
 from meshd.model import Json, JsonObject, Role
+from meshd.simulation import agents
 from meshd.simulation.invariants import SECRET
 
 if TYPE_CHECKING:
@@ -26,10 +27,22 @@ if TYPE_CHECKING:
 SLUGS = ("atlas", "borealis", "cygnus", "draco")
 EDIT_EVERY_S = 30.0
 LOOK_EVERY_S = 45.0
+WORK_AFTER_S = 60.0
 
 
 def begin(world: World, until_s: float) -> None:
-    """Edit now and then, in bursts, until then."""
+    """Give the agents a project, then edit now and then, in bursts, until then."""
+    host = world.hosts[0]
+    if host.configuration.agents.command:
+        document = agents.project(world.chance)
+        world.at_host(
+            WORK_AFTER_S, host, world.command, host, lambda number: PutProject(number, agents.PROJECT, document)
+        )
+    edit(world, until_s)
+
+
+def edit(world: World, until_s: float) -> None:
+    """An edit after a while."""
     pause_s = world.chance.expovariate(1 / EDIT_EVERY_S)
     if world.now_s + pause_s < until_s:
         world.at(world.now_s + pause_s, _edit, world, until_s)
@@ -39,7 +52,7 @@ def _edit(world: World, until_s: float) -> None:
     host = world.chance.choice(world.hosts)
     for _ in range(world.chance.choice([1, 1, 1, 4])):
         _command(world, host)
-    begin(world, until_s)
+    edit(world, until_s)
 
 
 def _command(world: World, host: Host) -> None:
@@ -66,9 +79,10 @@ def _command(world: World, host: Host) -> None:
 
 
 def _document(chance: Random) -> JsonObject:
-    phases: list[Json] = [{"name": name, "title": chance.randrange(100)} for name in chance.sample("xyz", 2)]
+    phases: list[Json] = [{"name": name, "title": f"{chance.randrange(100)}"} for name in chance.sample("xyz", 2)]
     milestones: list[Json] = [{"slug": chance.choice("mn"), "phases": phases}]
-    return {"title": f"title {chance.randrange(1000)}", "milestones": milestones}
+    status = chance.choice(["active", "active", "paused"])
+    return {"title": f"title {chance.randrange(1000)}", "status": status, "milestones": milestones}
 
 
 def _take_back(world: World, host: Host) -> None:

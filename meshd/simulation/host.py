@@ -8,8 +8,8 @@ from attrs import define, field
 
 from meshd.configuration import Configuration
 from meshd.core.effects import Effect, Record
+from meshd.core.kept import Kept
 from meshd.core.node import Node
-from meshd.simulation.disk import Disk
 
 if TYPE_CHECKING:
     from meshd.simulation.network import Way
@@ -27,7 +27,7 @@ class Host:
     """
 
     configuration: Configuration
-    disk: Disk
+    disk: Kept
     node: Node | None = None
     life: int = 0
     has_power: bool = True

@@ -2,25 +2,31 @@
 
 A hook is called only where a class has its own: `stepped` after every step of a host, `saved` for each record that
 comes on disk, `sent` for each frame, `told` for each event that applications see, `acknowledged` for each edit whose
-reply was released, `restored` when a host has lost what came on its disk after a backup, `ended` when everything is
-healed and has had its quiet time. What they are given is what anybody may see of a node: its vitals after every step,
-its snapshot at the end.
+reply was released, `began` and `finished` for the work of agents, `restored` when a host has lost what came on its
+disk after a backup, `ended` when everything is healed and has had its quiet time. What they are given is what anybody
+may see of a node: its vitals after every step, its snapshot at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import TypeAlias
 
 from attrs import define, field
 
 from meshd.core import effects, messages
 from meshd.core.ballot import Ballot
+from meshd.core.board import Board
+from meshd.core.claim import claim_of
 from meshd.core.documents import Document, merge
+from meshd.core.feature import Feature, FeatureStatus
 from meshd.core.messages import Message
+from meshd.core.phases import Place
 from meshd.core.snapshot import Snapshot, Vitals
 from meshd.core.standing import Policy
-from meshd.model import Json, Now, Role, Status
+from meshd.model import Json, Now, Role, Stamp, Status
+from meshd.project import claimed_phase
 from meshd.simulation.host import Host
 
 
@@ -43,6 +49,8 @@ class Invariant:
     def sent(self, host: Host, message: Message) -> None: ...
     def told(self, host: Host, event: effects.Emit) -> None: ...
     def acknowledged(self, host: Host, written: Document) -> None: ...
+    def began(self, host: Host, feature: Feature) -> None: ...
+    def finished(self, host: Host, feature: Feature) -> None: ...
     def restored(self, host: Host, hosts: Sequence[Host]) -> None: ...
     def ended(self, snapshots: Sequence[tuple[Host, Snapshot]]) -> None: ...
 
@@ -78,7 +86,7 @@ class OneDecides(Invariant):
             self._begins(host, term, is_elected=vitals.policy == Policy.QUORUM)
 
     def restored(self, host: Host, hosts: Sequence[Host]) -> None:
-        """Who decided with a vote of this host, that only the decider remembers, may not be the only one in its term."""
+        """It may vote again in terms that it has forgotten: a second decider in one of them is no fault."""
         self._deciders = {key: decider for key, decider in self._deciders.items() if _recalls(host, key[1])}
 
     def _begins(self, host: Host, term: int, *, is_elected: bool) -> None:
@@ -95,7 +103,10 @@ class OneDecides(Invariant):
 
 @define(eq=False)
 class NothingLost(Invariant):
-    """An acknowledged change is in effect at the end, or was overwritten by a later one."""
+    """An acknowledged change is in effect at the end, or was overwritten by a later one.
+
+    A claim is overwritten by what beats it in its own order, which may be older: `merge` knows both orders.
+    """
 
     name = "I4"
     _written: list[tuple[str, Document]] = field(factory=list)
@@ -194,7 +205,7 @@ class ToldOnce(Invariant):
     def restored(self, host: Host, hosts: Sequence[Host]) -> None:
         """It goes on from what its disk holds, and tells again what it has forgotten."""
         events, documents = host.disk.events, host.disk.documents.values()
-        self._stored[host.name] = self._told_ids[host.name] = events[-1].id if events else 0
+        self._stored[host.name] = self._told_ids[host.name] = max(events, default=0)
         living = {document.slug: document.digest for document in documents if document.ended is None}
         self._revisions[host.name] = set(living.items())
         for name, slug in list(self._last):
@@ -259,7 +270,7 @@ class Bounded(Invariant):
 
     def stepped(self, host: Host, vitals: Vitals) -> None:
         most = host.configuration.outbox.max_changes
-        if vitals.queued_changes > most:
+        if vitals.queued_edits > most:
             raise Violation(self.name, f"the outbox of {host} holds more than {most} changes")
         if vitals.members >= self.nodes:
             raise Violation(self.name, f"{host} knows {vitals.members} members, more than there are")
@@ -299,8 +310,122 @@ class NothingPrivate(Invariant):
                 self.require(SECRET not in repr(settings), f"{host} sends what belongs to one host: {settings}")
 
 
-def all_invariants(nodes: int, clock: Callable[[Host], Now]) -> list[Invariant]:
-    """A fresh set for one run with so many nodes; `clock` is what a host's clocks show."""
+_Worked: TypeAlias = tuple[Stamp, Place]
+"""A phase in one life of its project."""
+
+
+@define(eq=False)
+class WorkedOnOnce(Invariant):
+    """No two agents work on one phase at a time (I2); none works on what is done, unless it was reclaimed (I3).
+
+    Where voters elect and nobody goes on alone. A phase of a project that was created again, or that was added again,
+    is another one.
+    """
+
+    name = "I2"
+    is_promised: bool = True
+    _phases: dict[str, _Worked] = field(factory=dict)
+    _working: dict[_Worked, Host] = field(factory=dict)
+    _begun: dict[_Worked, int] = field(factory=dict)
+    _done: dict[_Worked, tuple[Host, int]] = field(factory=dict)
+
+    def stepped(self, host: Host, vitals: Vitals) -> None:
+        if vitals.policy is not Policy.QUORUM:  # it was started with other peers, and needs nobody's vote
+            self.is_promised = False
+
+    def began(self, host: Host, feature: Feature) -> None:
+        if not self.is_promised:
+            return
+        document = host.disk.documents[feature.slug]
+        phase = self._phases[feature.claim] = (document.life, feature.place)
+        other = self._working.setdefault(phase, host)
+        self.require(other is host, f"{host} begins with {'/'.join(feature.place)}, on which {other} still works")
+        last = self._begun.get(phase, 0)
+        if feature.generation <= last:
+            text = f"{host} begins with generation {feature.generation} of {'/'.join(feature.place)}, after {last}"
+            raise Violation("I3", text)
+        self._begun[phase] = feature.generation
+        if phase in self._done:
+            finisher, done = self._done[phase]
+            text = f"{host} begins with {'/'.join(feature.place)}, which {finisher} did in generation {done}"
+            raise Violation("I3", text)
+
+    def finished(self, host: Host, feature: Feature) -> None:
+        phase = self._phases.get(feature.claim)
+        if phase and self._working.get(phase) is host:
+            del self._working[phase]
+
+    def saved(self, host: Host, record: effects.Record) -> None:
+        match record:
+            case effects.SaveFeature(Feature(status=FeatureStatus.DONE) as feature) if feature.claim in self._phases:
+                phase = self._phases[feature.claim]
+                if self._begun.get(phase) == feature.generation:
+                    self._done[phase] = (host, feature.generation)
+            case effects.SaveDocument(slug, life, _, registers):
+                for path, register in registers.items():
+                    place, claim = claimed_phase(path), claim_of(register.value)
+                    if place and claim and not claim.id:
+                        self._added_again((life, (slug, *place)))
+
+    def _added_again(self, phase: _Worked) -> None:
+        for known in (self._begun, self._done, self._working):
+            known.pop(phase, None)
+
+    def told(self, host: Host, event: effects.Emit) -> None:
+        if event.type == "claim:reclaimed" and "was not heard" in str(event.payload["reason"]):
+            for phase in [phase for phase in self._done if phase[1] == _place(event)]:
+                del self._done[phase]
+
+
+def _place(event: effects.Emit) -> Place:
+    """The phase that an event is about."""
+    told = event.payload
+    return str(told["projectSlug"]), str(told["milestoneSlug"]), str(told["phaseSlug"])
+
+
+@define(eq=False)
+class LiveHolderKeeps(Invariant):
+    """A claim is never taken back from who works on it; in the end everybody knows the claims that stand."""
+
+    name = "I8"
+    is_promised: bool = True
+    _working: dict[tuple[Place, int], Host] = field(factory=dict)
+
+    def stepped(self, host: Host, vitals: Vitals) -> None:
+        if vitals.policy is not Policy.QUORUM:
+            self.is_promised = False
+
+    def began(self, host: Host, feature: Feature) -> None:
+        self._working[feature.place, feature.generation] = host
+
+    def finished(self, host: Host, feature: Feature) -> None:
+        self._working.pop((feature.place, feature.generation), None)
+
+    def told(self, host: Host, event: effects.Emit) -> None:
+        if event.type == "claim:reclaimed" and self.is_promised:
+            place = _place(event)
+            holder = self._working.get((place, int(str(event.payload["generation"]))))
+            self.require(holder is None, f"{host} takes {'/'.join(place)} from {holder}, which works on it")
+
+    def ended(self, snapshots: Sequence[tuple[Host, Snapshot]]) -> None:
+        held = {(host.name, view.claim) for host, snapshot in snapshots for view in snapshot.work.held}
+        running = {host.name for host, _ in snapshots}
+        for host, snapshot in snapshots:
+            board = Board()
+            for document in snapshot.documents.values():
+                board.update(document, document.slug)
+            for project in board.projects():
+                for claim, place in ((phase.claim, phase.place) for phase in project.phases()):
+                    if claim and claim.is_live and claim.holder in running:
+                        text = f"{host} sees {'/'.join(place)} held by {claim.holder}, which does not know of it"
+                        self.require((claim.holder, claim.id) in held, text)
+
+
+def all_invariants(nodes: int, clock: Callable[[Host], Now], *, is_exclusive: bool) -> list[Invariant]:
+    """A fresh set for one run with so many nodes; `clock` is what a host's clocks show.
+
+    `is_exclusive`: whether the configuration promises that no two hosts work on one phase.
+    """
     return [
         OneDecides(clock),
         Converged(),
@@ -310,4 +435,6 @@ def all_invariants(nodes: int, clock: Callable[[Host], Now]) -> list[Invariant]:
         Bounded(nodes),
         DrainedIsOffline(),
         NothingPrivate(),
+        WorkedOnOnce(is_exclusive),
+        LiveHolderKeeps(is_exclusive),
     ]

@@ -12,9 +12,10 @@ from random import Random
 
 from attrs import frozen
 
+from meshd.configuration import Configuration
 from meshd.core.node import Node
 from meshd.core.snapshot import Snapshot
-from meshd.simulation import applications, meshes
+from meshd.simulation import agents, applications, meshes
 from meshd.simulation.faults import Storm, table_for
 from meshd.simulation.host import Host
 from meshd.simulation.invariants import DrainedIsOffline, Violation
@@ -22,6 +23,8 @@ from meshd.simulation.network import MAX_LATENCY_S
 from meshd.simulation.world import MakeNode, World
 
 START_WITHIN_S = 20.0
+NO_WORK = 0.2  # of the meshes: no host has a command
+GOES_ON = 0.2  # of the others: hosts claim without a primary, too
 ROUND_TRIP_S = 4 * MAX_LATENCY_S  # to the primary and back, and on to the others, with a commit on the way
 
 
@@ -52,7 +55,7 @@ def simulate(
 ) -> Result:
     """Run one seed with so many nodes for so many simulated hours of faults."""
     chance, like = Random(seed), meshes.variant(seed)
-    world = World(chance, meshes.draw(chance, nodes, like), trace, make_node)
+    world = World(chance, _equipped(seed, meshes.draw(chance, nodes, like)), trace, make_node)
     storm = Storm(world, hours * 3600, table_for(like))
     invariant = text = ""
     try:
@@ -70,6 +73,15 @@ def simulate(
     ).hexdigest()
     counts = (world.steps, world.network.frames, storm.count, world.edits)
     return Result(seed, nodes, hours, invariant, text, world.now_s, *counts, digest)
+
+
+def _equipped(seed: int, configurations: Sequence[Configuration]) -> Sequence[Configuration]:
+    """With commands that work, in most meshes."""
+    chance = Random(f"work {seed}")
+    if chance.random() < NO_WORK:
+        return configurations
+    goes_on = chance.random() < GOES_ON
+    return [agents.equipped(each, chance, goes_on=goes_on) for each in configurations]
 
 
 def _run(world: World, storm: Storm) -> None:

@@ -24,12 +24,15 @@ from meshd.configuration import Configuration
 from meshd.core import effects, inputs
 from meshd.core.documents import Document
 from meshd.core.effects import Effect
+from meshd.core.feature import Feature
+from meshd.core.kept import Kept
 from meshd.core.membership import ttl_check_interval_s
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.snapshot import Vitals
+from meshd.core.standing import Policy, policy_of
 from meshd.model import Capacity, Now
-from meshd.simulation.disk import Disk
+from meshd.simulation.agents import Agents
 from meshd.simulation.host import Host
 from meshd.simulation.invariants import Invariant, Violation, all_invariants
 from meshd.simulation.network import Network
@@ -59,6 +62,7 @@ class World:
     hosts: list[Host] = field(init=False)
     by_url: dict[str, Host] = field(init=False)
     network: Network = field(init=False)
+    agents: Agents = field(init=False)
     _heap: list[tuple[float, int, Host | None, int, Callable[..., object], tuple[Any, ...]]] = field(factory=list)
     _numbers: int = 0
     _commands: int = 0
@@ -68,9 +72,11 @@ class World:
     _sent: list[Callable[[Host, Any], None]] = field(init=False)
     _told: list[Callable[[Host, effects.Emit], None]] = field(init=False)
     _acknowledged: list[Callable[[Host, Document], None]] = field(init=False)
+    _began: list[Callable[[Host, Feature], None]] = field(init=False)
+    _finished: list[Callable[[Host, Feature], None]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.hosts = [Host(each, Disk(f"store-{number}")) for number, each in enumerate(self.configurations)]
+        self.hosts = [Host(each, Kept(f"store-{number}")) for number, each in enumerate(self.configurations)]
         self.by_url = {host.url: host for host in self.hosts}
         latencies_s: dict[tuple[int, int], float] = {}
         for index, host in enumerate(self.hosts):
@@ -79,12 +85,19 @@ class World:
             for other in range(index):
                 latencies_s[index, other] = latencies_s[other, index] = self.chance.uniform(0.0002, 0.025)
         self.network = Network(self, self.chance, latencies_s)
-        self.invariants = all_invariants(len(self.hosts), self.now)
+        self.agents = Agents(self, self.chance)
+        goes_on = any(each.work_intake.when_partitioned == "continue" for each in self.configurations)
+        elects = all(
+            policy_of(each.hivemind.failover, len(each.hivemind.peers)) is Policy.QUORUM for each in self.configurations
+        )
+        self.invariants = all_invariants(len(self.hosts), self.now, is_exclusive=elects and not goes_on)
         self._stepped = self._hooks("stepped")
         self._saved = self._hooks("saved")
         self._sent = self._hooks("sent")
         self._told = self._hooks("told")
         self._acknowledged = self._hooks("acknowledged")
+        self._began = self._hooks("began")
+        self._finished = self._hooks("finished")
 
     def _hooks(self, name: str) -> list[Any]:
         base = getattr(Invariant, name)
@@ -144,6 +157,8 @@ class World:
         self.step(host, inputs.Started())
         self._repeat(host, self.now_s, host.configuration.compaction.interval_ms / 1000, inputs.CompactionDue())
         self._repeat(host, self.now_s, hivemind.heartbeat_interval_ms / 1000, inputs.HeartbeatDue(CAPACITY))
+        if host.configuration.agents.command:
+            self._repeat(host, self.now_s, host.configuration.work_intake.tick_interval_ms / 1000, inputs.IntakeDue())
         self._repeat(host, self.now_s, ttl_check_interval_s(hivemind.peer_ttl_ms), inputs.TtlDue())
 
     def end(self, host: Host, *, has_power: bool = True) -> None:
@@ -161,8 +176,9 @@ class World:
         host.is_committing = False
         host.batch, host.records, host.waiting = [], [], []
         self.network.process_ended(host)
+        self.agents.gone(host)
 
-    def restore(self, host: Host, copy: Disk) -> None:
+    def restore(self, host: Host, copy: Kept) -> None:
         """Start a process anew on an earlier copy of its database."""
         self.end(host)
         host.disk = copy
@@ -275,7 +291,8 @@ class World:
         for check in self._saved:
             for record in host.records:
                 check(host, record)
-        host.disk.commit(host.records)
+        for record in host.records:
+            host.disk.apply(record)
         host.records = []
 
     def _perform(self, host: Host, batch: Iterable[list[Effect]]) -> None:
@@ -287,8 +304,10 @@ class World:
                     case effects.Broadcast(links, message):
                         if links:
                             self._send(host, links, message)
-                    case effects.Persist() | effects.WriteProject():
+                    case effects.Persist() | effects.WriteProject() | effects.WriteFeature():
                         pass
+                    case effects.StartWork() | effects.ExtendWork() | effects.StopWork():
+                        self.agents.perform(host, effect)
                     case effects.Note(_, text):
                         if self.trace:
                             self.note(host, f"notes: {text}")
@@ -320,6 +339,18 @@ class World:
         if written is not None and isinstance(outcome, effects.Accepted):
             for check in self._acknowledged:
                 check(host, written)
+
+    def work_began(self, host: Host, feature: Feature) -> None:
+        """An agent of a host works on a phase from here on."""
+        self.note(host, f"works on {'/'.join(feature.place)}, generation {feature.generation}")
+        for check in self._began:
+            check(host, feature)
+
+    def work_ended(self, host: Host, feature: Feature) -> None:
+        """None of its processes is left."""
+        self.note(host, f"no longer works on {'/'.join(feature.place)}")
+        for check in self._finished:
+            check(host, feature)
 
     def note(self, host: Host | None, what: object) -> None:
         """One line of the trace."""

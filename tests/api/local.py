@@ -55,6 +55,7 @@ class Local:
     now: Now = START
     disk: Disk = AMPLE
     events: EventStream = field(factory=EventStream)
+    stops: list[str] = field(factory=list)
     node: Node = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -75,6 +76,9 @@ class Local:
         outcomes = [effect.outcome for effect in self.step(command) if isinstance(effect, Reply)]
         assert len(outcomes) == 1
         return outcomes[0]
+
+    async def put(self, happened: Input) -> None:
+        self.step(happened)
 
     def meet(self, link: int, instance_id: str, url: str | None, capacity: Capacity | None = None) -> None:
         """A peer connects and says who it is; with a capacity it also sends a heartbeat. `url` gives its priority."""
@@ -99,6 +103,8 @@ class Local:
             version="0.1.0",
             snapshot=lambda: self.node.snapshot(self.now),
             submit=self.submit,
+            put=self.put,
+            stop=self.stops.append,
             utc_ms=lambda: self.now.utc_ms,
             uptime_s=lambda: 12.3456,
             process_memory=lambda: ProcessMemory(60_000_000, 90_000_000),

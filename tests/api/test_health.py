@@ -92,6 +92,15 @@ async def test_detailed_of_a_primary() -> None:
         "disk": {"freeBytes": 50_000_000_000, "full": False, "damagedDatabases": []},
         "env": health["env"],
         "alerts": [],
+        "work": {
+            "on": True,
+            "claims": True,
+            "why": "",
+            "maxAgents": 0,
+            "free": 0,
+            "holding": 0,
+            "decides": "",
+        },
         "sync": {
             "role": "primary",
             "syncPort": 4444,

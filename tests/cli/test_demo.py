@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def demo(folder: Path, *options: str, **keywords: Any) -> Iterator[subprocess.Popen[bytes]]:
+def demo(
+    folder: Path,
+    *options: str,
+    environ: Mapping[str, str] = {},
+    **keywords: Any,
+) -> Iterator[subprocess.Popen[bytes]]:
     """The demo as a process; whatever is left of it in the end is killed."""
-    environ = {**os.environ, "TMPDIR": str(folder), "TERM": "xterm-256color"}
+    inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environ = {**inherited, "TMPDIR": str(folder), "TERM": "xterm-256color", **environ}
     with subprocess.Popen([*COMMAND, *options], env=environ, **keywords) as process:
         try:
             yield process
@@ -44,7 +51,7 @@ def demo(folder: Path, *options: str, **keywords: Any) -> Iterator[subprocess.Po
 
 
 def daemons(folder: Path) -> list[psutil.Process]:
-    """The daemons that run with a configuration below this folder."""
+    """The processes that were told of this folder: daemons, with their configuration, and agents, with their diary."""
     below = str(folder)
     return [process for process in psutil.process_iter() if any(below in part for part in _command_line(process))]
 
@@ -85,7 +92,15 @@ def test_everything_it_promises_happens_and_nothing_is_left(folder: Path) -> Non
     assert exit_code == 0
     assert [fact["exit_code"] for fact in of(told, "drained")] == [0, 0, 0]
     assert {fact["instance"] for fact in of(told, "arrived")} == {"dev-01", "dev-02", "dev-03"}
-    assert [fact["seen_by"] for fact in of(told, "failed")] == ["dev-01", "dev-02"]
+    assert [fact["seen_by"] for fact in of(told, "suspect")] == ["dev-02"]
+    (killed,) = of(told, "killed")
+    ends = {fact["phase"]: fact for fact in of(told, "phase") if fact["status"] in ("done", "failed")}
+    assert sorted(fact["status"] for fact in ends.values()) == ["done"] * 8 + ["failed"]
+    assert ends[killed["phase"]]["holder"] == "dev-03"
+    assert ends[killed["phase"]]["generation"] > killed["generation"]
+    assert ends["03-ship/container-and-deploy"]["holder"] == "dev-01"  # nobody else takes infra: it is back
+    assert ends["04-tell/page-on-call"]["error"] == "pager unreachable"
+    assert {fact["instance"] for fact in of(told, "leads")[:2]} in ({"dev-01", "dev-02"}, {"dev-01", "dev-03"})
     assert daemons(folder) == []
     assert list(folder.iterdir()) == []
 
@@ -133,22 +148,37 @@ def test_ctrl_c_at_once_passes_no_verdict_on_what_was_not_tried(folder: Path) ->
     (end,) = of(told, "end")
     assert exit_code == 0
     assert (end["ok"], end["missing"], end["failure"]) == (True, [], None)
-    assert {"seen", "carried", "noticed", "returned"} <= set(end["untried"])
+    assert {"seen", "carried", "led", "reclaimed", "worked"} <= set(end["untried"])
     assert "before it came to" in end["text"]
     assert daemons(folder) == []
 
 
-def test_no_daemon_outlives_a_demo_that_is_killed(folder: Path) -> None:
+def test_ctrl_c_lets_the_agents_end(folder: Path) -> None:
+    told = []
     with demo(folder, "--json", stdout=subprocess.PIPE) as process:
         for fact in facts(process):
-            if fact["fact"] == "kept":
+            told.append(fact)
+            if fact["fact"] == "phase" and len(of(told, "phase")) == 1:
+                process.send_signal(signal.SIGINT)
+        exit_code = process.wait(WITHIN_S)
+
+    assert exit_code == 0
+    assert [fact["exit_code"] for fact in of(told, "drained")] == [0, 0, 0]
+    assert daemons(folder) == []
+    assert list(folder.iterdir()) == []
+
+
+def test_no_daemon_and_no_agent_outlives_a_demo_that_is_killed(folder: Path) -> None:
+    with demo(folder, "--json", stdout=subprocess.PIPE) as process:
+        for fact in facts(process):
+            if fact["fact"] == "phase" and fact["status"] == "in_progress":
                 break
         running = daemons(folder)
         process.kill()
         process.wait(WITHIN_S)
         _, alive = psutil.wait_procs(running, timeout=WITHIN_S)
 
-    assert len(running) == 3
+    assert len(running) > 3
     assert alive == []
 
 
@@ -178,11 +208,13 @@ def test_when_nobody_reads_any_more_it_ends_quietly(folder: Path) -> None:
     assert daemons(folder) == []
 
 
-def test_on_a_terminal_it_shows_a_table_and_ctrl_c_drains(folder: Path) -> None:
+@pytest.mark.parametrize("environ", [{}, {"NO_COLOR": "1"}], ids=["colour", "no-colour"])
+def test_on_a_terminal_it_shows_tables_and_ctrl_c_drains(folder: Path, environ: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
-    with demo(folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+    terminal: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "start_new_session": True}
+    with demo(folder, environ=environ, **terminal) as process:
         os.close(theirs)
-        output = _until(ours, b"try, while it runs:")
+        output = _until(ours, b"board-sketch is done")
         process.send_signal(signal.SIGINT)
         output += _until(ours, None)
         assert process.wait(WITHIN_S) == 0
@@ -191,6 +223,8 @@ def test_on_a_terminal_it_shows_a_table_and_ctrl_c_drains(folder: Path) -> None:
     assert b"\x1b[?25l" in output  # the cursor goes
     assert output.rindex(b"\x1b[?25h") > output.rindex(b"\x1b[?25l")  # and comes back
     assert b"seen as" in output
+    assert b"after 02-show" in output
+    assert bool(re.search(rb"\x1b\[(1;)?3\dm", output)) == (not environ)
     assert b"Traceback" not in output
     assert daemons(folder) == []
 

@@ -35,7 +35,7 @@ def sight(role: str, states: dict[str, str], connected: bool = True) -> Sight:
         ],
     }
     peers = [{"instanceId": name, "state": state} for name, state in states.items()]
-    return Sight.from_json(sync, peers, [{"slug": "a"}])
+    return Sight.from_json(sync, peers, None)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def watch(tmp_path: Path) -> Watch:
     sights: dict[str, Sight | None] = {
         name: sight("worker", {other: "alive" for other in THREE if other != name}) for name in THREE
     }
-    return Watch(Mesh(tmp_path), sights)
+    return Watch(Mesh(tmp_path), "a", sights)
 
 
 def test_the_configurations_are_without_fault_and_agree(tmp_path: Path) -> None:
@@ -53,7 +53,9 @@ def test_the_configurations_are_without_fault_and_agree(tmp_path: Path) -> None:
 
     loaded = [config.load(instance.configuration_file, {}) for instance in mesh.instances]
 
-    assert [one.warnings for one in loaded] == [(), (), ()]
+    too_short = ["workIntake.tickIntervalMs", "workIntake.claimTimeoutMs"]  # "less is for tests and demonstrations"
+    assert [[problem.key for problem in one.warnings] for one in loaded] == [too_short] * 3
+    assert len({one.configuration.agents.command for one in loaded}) == 1
     assert [one.configuration.priority for one in loaded] == [0, 1, 2]
     assert {one.configuration.hivemind.peer_ttl_ms for one in loaded} == {PEER_TTL_MS}
     assert [one.configuration.protolab.role for one in loaded] == ["primary", "worker", "worker"]
@@ -105,7 +107,7 @@ def test_a_row_of_one_that_does_not_run_says_so(watch: Watch) -> None:
     rows = watch.rows()
 
     assert [len(row) for row in rows] == [len(HEADERS)] * 3
-    assert rows[0][:3] == ("dev-01", "starting", "-")
+    assert rows[0][:4] == ("dev-01", "starting", "infra, backend", "-")
 
 
 def test_facts_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,7 +165,7 @@ async def serve(instance: Instance) -> None:
 async def test_all_three_drained_is_said_of_three_that_served(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
     for instance in watch.mesh.instances:
         await serve(instance)
-    story = Story(watch.mesh, watch, Screen(), pause_s=0)
+    story = Story(watch.mesh, watch, Screen())
 
     await story.drain()
 
@@ -177,7 +179,7 @@ async def test_how_each_ended_is_told_when_not_all_drained(watch: Watch, capsys:
         await serve(instance)
     watch.sights[second.name] = None
     await third.kill()
-    story = Story(watch.mesh, watch, Screen(), pause_s=0)
+    story = Story(watch.mesh, watch, Screen())
 
     await story.drain()
 
@@ -204,12 +206,12 @@ async def test_a_port_that_is_taken_meanwhile_is_replaced(
     tmp_path: Path, nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mesh = RobbedOnce(tmp_path)
-    watch = Watch(mesh)
+    watch = Watch(mesh, "a")
     try:
         for instance in mesh.instances:
             nursery.start_soon(watch.look, instance)
 
-        await Story(mesh, watch, Screen(), pause_s=0).begin()
+        await Story(mesh, watch, Screen()).begin()
 
         told = capsys.readouterr().out
         assert "somebody took a port of dev-02" in told

@@ -1,7 +1,7 @@
 """A mesh that elects, and that watches what an election has to keep.
 
-- Beside the faults of `Mesh`: hosts that hear each other one way only, and a host that stalls: its timers wait, and
-  what is sent to it waits in its links.
+- Beside the faults of `Mesh`: hosts that hear each other one way only; links on which all comes late; and a host that
+  stalls: its timers wait, and what is sent to it waits in its links.
 - A URL is dialled once at a time, as the engine does.
 - After every step: of those that need a quorum one decides at any moment, in each term one has decided, and nobody has
   voted twice in a term. What is not so is kept in `broken`, with the time: `safe` fails when there is any.
@@ -41,13 +41,14 @@ def member(
     failover: str = "auto",
     failback: str = "manual",
     eligible: bool = True,
+    ttl_s: float = TTL_S,
 ) -> Configuration:
     """The configuration of one instance; failback is automatic only where a test is about it."""
     plain = configuration(instance_id, role=role, peers=peers)
     hivemind = Hivemind(
         enabled=True,
         heartbeat_interval_ms=round(HEARTBEAT_S * 1000),
-        peer_ttl_ms=round(TTL_S * 1000),
+        peer_ttl_ms=round(ttl_s * 1000),
         peers=tuple(map(url_of, peers)),
         failover=failover,
         failback=failback,
@@ -67,6 +68,7 @@ class Electorate(Mesh):
 
     broken: list[str] = field(factory=list)
     deaf: set[tuple[str, str]] = field(factory=set)
+    late: list[Pipe] = field(factory=list)
     stalled: set[str] = field(factory=set)
     said: list[tuple[float, str, messages.Message]] = field(factory=list)
     closed: list[tuple[float, str]] = field(factory=list)
@@ -161,10 +163,15 @@ class Electorate(Mesh):
     def heal(self) -> None:
         self.cut.clear()
         self.deaf.clear()
+        self.late.clear()
 
     def unheard(self, sender: Host, receiver: Host) -> None:
         """What `sender` says does not reach `receiver`; links stay as they are."""
         self.deaf.add((sender.name, receiver.name))
+
+    def delay(self, one: Host, other: Host) -> None:
+        """What is sent on the links that two hosts have comes with `heal`, their end too; a new link is as ever."""
+        self.late += [pipe for pipe in one.pipes.values() if other in pipe.ends]
 
     def reset(self, one: Host, other: Host) -> None:
         """The links between two hosts break once."""
@@ -226,9 +233,9 @@ class Electorate(Mesh):
         return (host.name, pipe.ends[pipe.other(host)].name) in self.deaf
 
     def _arrives(self, host: Host, number: int) -> bool:
-        if host.name in self.stalled:
-            return False
         pipe = host.pipes[number]
+        if host.name in self.stalled or pipe in self.late:
+            return False
         if pipe.closing and not pipe.arriving[1 - pipe.other(host)] and self._waits(pipe):
             return False
         return super()._arrives(host, number)

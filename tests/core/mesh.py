@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
@@ -18,14 +18,13 @@ from attrs import define, evolve, field, frozen
 
 from meshd.configuration import Compaction, Configuration, Hivemind, Outbox, Protolab
 from meshd.core import effects, inputs, messages
-from meshd.core.ballot import MAX_TURNS, Ballot, Proposal, Turn
-from meshd.core.documents import Change, Conflict, Document
+from meshd.core.documents import Document
 from meshd.core.effects import Accepted, Effect, Emit, Rejected
+from meshd.core.kept import Kept
 from meshd.core.membership import ttl_check_interval_s
 from meshd.core.node import Node
 from meshd.core.portrait import Birth
 from meshd.core.snapshot import Snapshot
-from meshd.core.stored import Stored
 from meshd.model import Capacity, Json, JsonObject, Now, Role, Status
 
 EPOCH_MS = 1_800_000_000_000
@@ -56,74 +55,18 @@ def configuration(
     )
 
 
-@define
-class Disk:
-    """What a node asked to persist, as a later life of it finds it."""
-
-    store_id: str
-    documents: dict[str, Document] = field(factory=dict)
-    outbox: dict[int, Change] = field(factory=dict)
-    seqs: dict[str, int] = field(factory=dict)
-    settings: dict[str, tuple[int, JsonObject]] = field(factory=dict)
-    conflicts: dict[str, Conflict] = field(factory=dict)
-    events: dict[int, Emit] = field(factory=dict)
-    ballot: Ballot = field(factory=Ballot)
-    proposals: dict[tuple[str, str, str], Proposal] = field(factory=dict)
-    turns: dict[int, Turn] = field(factory=dict)
+class Disk(Kept):
+    """What a node asked to persist, as a later life of it finds it; refuses what no node may ask for."""
 
     def write(self, record: effects.Record) -> None:
         match record:
-            case effects.SaveDocument(slug=slug, registers=registers):
-                before = self.documents.get(slug)
-                kept = {} if before is None or record.replace else before.registers
-                self.documents[slug] = Document(slug, record.life, {**kept, **registers}, record.ended)
             case effects.ForgetDocument(slug):
-                del self.documents[slug]
-            case effects.SaveOutbox(change):
-                self.outbox[change.seq] = change
-            case effects.TrimOutbox(seq):
-                self.outbox = {number: change for number, change in self.outbox.items() if number > seq}
-            case effects.DropOutbox(seqs):
-                self.outbox = {number: change for number, change in self.outbox.items() if number not in seqs}
-            case effects.SaveSeq(origin, seq):
-                self.seqs[origin] = seq
-            case effects.SaveStoreId(store_id):
-                self.store_id = store_id
-            case effects.SaveSettings(scope, revision, values):
-                self.settings[scope] = (revision, values)
+                assert slug in self.documents, "only what is there can be forgotten"
             case effects.SaveEvent(event):
                 assert event.id == max(self.events, default=0) + 1, "ids are dense"
-                self.events[event.id] = event
-            case effects.TrimEvents(first):
-                self.events = {number: event for number, event in self.events.items() if number >= first}
-            case effects.SaveConflict(conflict):
-                self.conflicts[conflict.id] = conflict
-            case effects.DropConflict(name):
-                self.conflicts.pop(name, None)
             case effects.SaveBallot(ballot):
                 assert ballot.term >= self.ballot.term, "a term never goes back"
-                self.ballot = ballot
-            case effects.SaveProposal(proposal):
-                self.proposals[proposal.slug, proposal.milestone, proposal.phase] = proposal
-            case effects.DropProposal(slug, milestone, phase):
-                self.proposals.pop((slug, milestone, phase), None)
-            case effects.SaveLeadership(turn):
-                self.turns[turn.id] = turn
-
-    def stored(self) -> Stored:
-        outbox = tuple(self.outbox[seq] for seq in sorted(self.outbox))
-        return Stored(
-            self.store_id,
-            dict(self.documents),
-            outbox,
-            dict(self.seqs),
-            conflicts=tuple(self.conflicts.values()),
-            settings=dict(self.settings),
-            events=tuple(self.events.values()),
-            ballot=self.ballot,
-            proposals=tuple(self.proposals.values()),
-            turns=tuple(self.turns[number] for number in sorted(self.turns)[-MAX_TURNS:]),
-        )
+        self.apply(record)
 
 
 @define(eq=False)
@@ -466,20 +409,27 @@ def granted(node: Node, answer: Sequence[Effect], now: Now) -> list[Effect]:
 
 
 def check_order(answer: Sequence[Effect]) -> None:
-    """Fail when something tells of what a later effect has yet to persist."""
-    pending: set[str] = set()
-    for effect in reversed(answer):
+    """Fail when something tells of what only a later effect persists."""
+    pending = Counter(
+        key for effect in answer if isinstance(effect, effects.Persist) for key in _written(effect.record)
+    )
+    on_disk: set[str] = set()
+    for effect in answer:
         if isinstance(effect, effects.Persist):
-            pending |= set(_written(effect.record))
+            written = set(_written(effect.record))
+            pending.subtract(written)
+            on_disk |= written
         else:
-            early = pending & set(_told(effect, pending))
+            waiting = {key for key, count in pending.items() if count}
+            early = waiting & set(_told(effect, waiting)) - (set() if isinstance(effect, effects.Reply) else on_disk)
             assert not early, f"{effect} before {early} is on disk"
 
 
 def _written(record: effects.Record) -> Iterator[str]:
     match record:
-        case effects.SaveDocument(slug=slug):
+        case effects.SaveDocument(slug=slug, registers=registers):
             yield f"document {slug}"
+            yield from {f"written {register.stamp}" for register in registers.values()}
         case effects.SaveOutbox(change):
             yield f"change {change.origin} {change.seq}"
         case effects.SaveSeq(origin):
@@ -490,6 +440,10 @@ def _written(record: effects.Record) -> Iterator[str]:
             yield f"settings {scope}"
         case effects.SaveBallot():
             yield "ballot"
+        case effects.SaveProposal(proposal):
+            yield f"proposal {proposal.claim} {proposal.term}"
+        case effects.SaveFeature(feature):
+            yield f"feature {feature.id}"
         case effects.TrimOutbox():
             pass
 
@@ -503,6 +457,12 @@ def _told(effect: Effect, pending: set[str]) -> Iterator[str]:
             yield from _told_by_message(message)
         case effects.WriteProject(document):
             yield f"document {document.slug}"
+        case effects.WriteFeature(feature) | effects.StartWork(feature):
+            yield f"feature {feature.id}"
+        case effects.Emit(type="conflict:found", id=number):  # what lost changes no document
+            yield f"event {number}"
+        case effects.Emit(payload=payload, id=number) if "featureId" in payload:
+            yield from (f"feature {payload['featureId']}", f"event {number}")
         case effects.Emit(payload=payload, id=number):
             yield from (f"document {payload.get('projectSlug')}", f"settings {payload.get('scope')}", f"event {number}")
 
@@ -511,13 +471,17 @@ def _told_by_message(message: messages.Message) -> Iterator[str]:
     match message:
         case messages.Changes(changes=changes):
             for change in changes:
-                yield from (f"document {change.slug}", f"change {change.origin} {change.seq}", f"seq {change.origin}")
+                yield from (f"written {change.stamp}", f"change {change.origin} {change.seq}", f"seq {change.origin}")
         case messages.SettingsEvent():
             yield "settings shared"
         case messages.Ack(origin):
             yield f"seq {origin}"
         case messages.VoteRequest(pre=False) | messages.Vote(pre=False) | messages.Promote():
             yield "ballot"
+        case messages.Propose(_, proposal):
+            yield f"proposal {proposal.claim} {proposal.term}"
+        case messages.ProposalStored(term, claim, accepted=True):
+            yield f"proposal {claim} {term}"
         case messages.Documents(documents):
             yield from (f"document {state.slug}" for state in documents)
         case messages.Digest(digests, seqs=seqs):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from meshd.core.claim import Claim, ClaimStatus, register_value
 from meshd.core.documents import Change, Document, Kind, Register
 from meshd.model import Json, JsonObject, Stamp
+
+_T = TypeVar("_T")
 
 HOSTS = ("dev-01", "dev-02", "dev.03")
 
@@ -63,15 +67,59 @@ projects: SearchStrategy[JsonObject] = st.builds(
 stamps = st.builds(Stamp, st.integers(1, 4), st.integers(0, 2), st.sampled_from(HOSTS))
 """Few enough to meet, equal ones included."""
 
+claims = st.builds(
+    Claim,
+    st.integers(0, 2),
+    st.sampled_from(["a-1", "b-1", ""]),
+    st.sampled_from(HOSTS),
+    st.one_of(st.none(), st.integers(0, 2)),
+    st.sampled_from(ClaimStatus),
+    st.just(1),
+    note=st.one_of(st.none(), st.sampled_from("ab")),
+    retry_ms=st.one_of(st.none(), st.just(5)),
+)
+_broken_claims = st.fixed_dictionaries(
+    {
+        "status": st.sampled_from(["done", "claimed", "unknown", 1]),
+        "claim": st.just("a-1"),
+        "holder": st.just("dev-01"),
+    },
+    optional={"generation": st.sampled_from([1, True, -1, "1", 2**60]), "priority": scalars},
+)
+claim_values: SearchStrategy[Json] = st.one_of(claims.map(register_value), _broken_claims, scalars)
+"""What a phase's claim register may hold, of a broken peer too; few, so that all but one thing are often equal."""
+
+CLAIM_PATH = "milestones/m1/phases/p/@claim"
+
 paths = st.sampled_from(
-    ["title", "milestones", "milestones/m1", "milestones/m1/title", "milestones/m1/phases", "milestones/m1/phases/p"]
+    [
+        *("title", "milestones", "milestones/m1", "milestones/m1/title", "milestones/m1/phases"),
+        *("milestones/m1/phases/p", "milestones/m1/phases/@claim", "milestones/m1/@claim", CLAIM_PATH),
+    ]
 )
-registers = st.one_of(
-    st.builds(Register, stamps, values),
-    st.builds(lambda stamp: Register(stamp, gone=True), stamps),
-)
+
+
+def _registers(values: SearchStrategy[Json]) -> SearchStrategy[Register]:
+    return st.one_of(
+        st.builds(Register, stamps, values),
+        st.builds(lambda stamp: Register(stamp, gone=True), stamps),
+    )
+
+
+registers = _registers(values)
+claim_registers = _registers(claim_values)
+
+
+def _with_claim(fields: SearchStrategy[dict[str, _T]], claim: SearchStrategy[_T]) -> SearchStrategy[dict[str, _T]]:
+    return st.builds(lambda there, value: {**there, CLAIM_PATH: value} if CLAIM_PATH in there else there, fields, claim)
+
+
 documents: SearchStrategy[Document] = st.one_of(
-    st.builds(lambda life, regs: Document("site", life, regs), stamps, st.dictionaries(paths, registers, max_size=5)),
+    st.builds(
+        lambda life, regs: Document("site", life, regs),
+        stamps,
+        _with_claim(st.dictionaries(paths, registers, max_size=5), claim_registers),
+    ),
     st.builds(lambda life, ended: Document("site", life, {}, ended), stamps, stamps),
 )
 """States of one document: of few lives, living and ended, with registers of equal stamps and different values."""
@@ -80,7 +128,7 @@ changes: SearchStrategy[Change] = st.one_of(
     st.builds(
         lambda stamp, fields: Change("dev-01.s1", 1, stamp, "site", stamp, Kind.CREATED, fields),
         stamps,
-        st.dictionaries(paths, values, max_size=4),
+        _with_claim(st.dictionaries(paths, values, max_size=4), claim_values),
     ),
     st.builds(
         lambda stamp, life, fields, removed: Change(
@@ -88,7 +136,7 @@ changes: SearchStrategy[Change] = st.one_of(
         ),
         stamps,
         stamps,
-        st.dictionaries(paths, values, max_size=4),
+        _with_claim(st.dictionaries(paths, values, max_size=4), claim_values),
         st.frozensets(paths, max_size=3),
     ),
     st.builds(lambda stamp, life: Change("dev-01.s1", 1, stamp, "site", life, Kind.DELETED), stamps, stamps),

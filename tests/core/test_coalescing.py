@@ -5,11 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshd.core.claim import ClaimStatus, register_value
 from meshd.core.coalescing import coalesced
 from meshd.core.documents import Change, Document, Kind, fragment, merge
 from meshd.core.effects import Accepted, Rejected
-from meshd.model import JsonObject, Stamp
+from meshd.model import Json, JsonObject, Stamp
+from tests.core.claims import PATH, claim
 from tests.core.mesh import Host, Mesh, three
+from tests.core.strategies import claim_values
 
 LIFE = Stamp(1, 0, "dev-02")
 
@@ -49,6 +52,27 @@ def test_what_is_left_says_the_same(edits: list[JsonObject]) -> None:
     done = coalesced(queue)
     smaller = {change.seq: change for change in done.smaller}
     left = [smaller.get(change.seq, change) for change in queue if change.seq not in done.gone]
+    assert applied(left) == applied(queue)
+    assert coalesced(left).gone == ()
+
+
+def test_a_claim_stays_that_no_later_one_beats() -> None:
+    """A person adds a phase again, after which the work on the phase as it was comes to its end."""
+    claims = [
+        claim(1),
+        claim(1, ClaimStatus.IN_PROGRESS),
+        claim(2, ClaimStatus.RELEASED, id=""),
+        claim(1, ClaimStatus.FAILED),
+        claim(1, ClaimStatus.DONE),
+    ]
+    queue = [update(seq, {PATH: register_value(one)}) for seq, one in enumerate(claims, start=2)]
+    assert coalesced(queue).gone == (2, 3, 5)
+
+
+@given(st.lists(claim_values, max_size=8))
+def test_what_is_left_of_claims_says_the_same(written: list[Json]) -> None:
+    queue = [update(seq, {PATH: value}) for seq, value in enumerate(written, start=2)]
+    left = [change for change in queue if change.seq not in coalesced(queue).gone]
     assert applied(left) == applied(queue)
     assert coalesced(left).gone == ()
 

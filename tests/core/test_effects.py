@@ -11,6 +11,7 @@ from attrs.exceptions import FrozenInstanceError
 from meshd.core.documents import Document, Register
 from meshd.core.effects import (
     DropConflict,
+    DropFeature,
     DropOutbox,
     DropProposal,
     Effect,
@@ -23,6 +24,7 @@ from meshd.core.effects import (
     SaveConflict,
     SaveDocument,
     SaveEvent,
+    SaveFeature,
     SaveLeadership,
     SaveOutbox,
     SaveProposal,
@@ -54,7 +56,7 @@ def test_what_is_persisted_is_one_of_the_records() -> None:
     assert set(get_args(Record)) == {
         *(SaveDocument, SaveOutbox, TrimOutbox, DropOutbox, SaveSeq, SaveStoreId, ForgetDocument),
         *(SaveConflict, DropConflict, SaveSettings, SaveEvent, TrimEvents),
-        *(SaveBallot, SaveProposal, DropProposal, SaveLeadership),
+        *(SaveBallot, SaveProposal, DropProposal, SaveLeadership, SaveFeature, DropFeature),
     }
     assert Persist in get_args(Effect)
 

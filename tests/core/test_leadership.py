@@ -14,6 +14,7 @@ from meshd.core import inputs, messages
 from meshd.core.ballot import Ballot
 from meshd.core.canvass import patience_s
 from meshd.core.effects import Accepted, Dial, Rejected
+from meshd.core.election import HUB_TERM
 from meshd.core.standing import Standing
 from meshd.model import Role, Status
 from tests.core.electorate import (
@@ -248,6 +249,42 @@ def test_a_primary_that_drains_decides_no_more_from_its_goodbye_on() -> None:
     mesh.advance(SOON_S)
     assert mesh.deciding() == ["dev-02"]
     mesh.safe()
+
+
+def led_again_before_its_goodbye_comes() -> Electorate:
+    """dev-01 said goodbye and leads again, with the vote of dev-03; dev-02, its successor, has not heard of either."""
+    mesh = Electorate.running(3)
+    mesh.delay(mesh.host(1), mesh.host(2))
+    mesh.drain(mesh.host(1))
+    mesh.start(mesh.host(1))
+    mesh.advance(SOON_S)
+    assert mesh.deciding() == ["dev-01"]
+    assert leadership(mesh.host(1)).leads == 2
+    return mesh
+
+
+def test_the_successor_of_a_goodbye_that_comes_late_takes_nothing_from_who_leads_again() -> None:
+    """It learned the later term from dev-03."""
+    mesh = led_again_before_its_goodbye_comes()
+    mesh.part(mesh.host(1), mesh.host(3))
+    mesh.advance(SOON_S)
+    assert leadership(mesh.host(2)).term == 2
+    mesh.join(mesh.host(1), mesh.host(3))
+    mesh.advance(SOON_S)
+    mesh.heal()
+    mesh.advance(2 * TTL_S)
+    mesh.settled("dev-01")
+
+
+def test_a_goodbye_that_comes_late_releases_nobody_who_follows_it_again() -> None:
+    mesh = led_again_before_its_goodbye_comes()
+    mesh.advance(2 * TTL_S)
+    mesh.settled("dev-01")
+    mesh.heal()
+    mesh.settle()
+    assert leadership(mesh.host(2)).voter.is_bound(mesh.now(mesh.host(2)))
+    mesh.advance(TTL_S)
+    mesh.settled("dev-01")
 
 
 def test_a_successor_that_is_gone_costs_no_more_than_the_patience() -> None:
@@ -616,6 +653,41 @@ def test_a_configured_primary_that_restarts_is_bound_like_any_other_voter() -> N
     mesh.crash(mesh.host(1))
     mesh.start(mesh.host(1))
     mesh.advance(TTL_S)
+    mesh.safe()
+
+
+def test_a_hub_that_steps_down_is_bound_to_whom_it_followed_before_it_restarted() -> None:
+    """dev-01 restarts out of reach of dev-02, which counts it, and hands over what little it leads."""
+    mesh = two_of_three()
+    mesh.split([1, 3], [2])
+    mesh.host(3).disk.ballot = evolve(mesh.host(3).disk.ballot, leader=None)
+    mesh.start(mesh.host(3))
+    mesh.crash(mesh.host(1))
+    mesh.start(mesh.host(1))
+    mesh.advance(SOON_S)
+    assert leadership(mesh.host(1)).leads == HUB_TERM
+    assert isinstance(order(mesh, mesh.host(1), inputs.StepDown(1)), Accepted)
+    mesh.advance(TTL_S)
+    mesh.safe()
+
+
+def test_a_voter_that_restarts_with_a_shorter_ttl_keeps_the_word_that_it_gave_before() -> None:
+    """dev-01 counts dev-03 for three quarters of their longer TTL, and hears no more of it."""
+    mesh, everybody = Electorate(), names(3)
+    for name in everybody:
+        role = Role.PRIMARY if name == "dev-01" else Role.WORKER
+        mesh.add(member(name, everybody, role=role, ttl_s=TTL_S if name == "dev-02" else 2 * TTL_S))
+    mesh.start_all()
+    mesh.advance(TTL_S)
+    mesh.settled("dev-01")
+    third = mesh.host(3)
+    mesh.crash(third)
+    third.configuration = member("dev-03", everybody)
+    mesh.start(third)
+    mesh.advance(SOON_S)
+    mesh.split([1], [2, 3])
+    mesh.advance(4 * TTL_S)
+    assert mesh.deciding() == ["dev-02"]
     mesh.safe()
 
 

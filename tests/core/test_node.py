@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from meshd import wire
-from meshd.configuration import Configuration
+from meshd.configuration import Agents, Configuration, WorkIntake
 from meshd.core import inputs, messages
 from meshd.core.effects import Accepted, Broadcast, Dial, Effect, HangUp, Level, Note, Send
 from meshd.core.handshake import GOING_AWAY, Handshake
@@ -33,6 +33,7 @@ from meshd.core.voting import HEARS_PRIMARY
 from meshd.model import Capacity, Json, Now, Role, Status
 from tests.core.mesh import EPOCH_MS, Disk, Host, check_order, configuration, granted, leading, three, url_of
 from tests.core.strategies import changes, documents, projects, values
+from tests.core.work_strategies import CLAIMS, WORK_INPUTS, WORK_MESSAGES
 
 NOW = Now(100.0, EPOCH_MS)
 AT = UtcMs(EPOCH_MS)
@@ -443,6 +444,8 @@ MESSAGES: SearchStrategy[Message] = st.one_of(
         leads=st.none() | TERMS,
         authoritative=st.sampled_from([None, True, False]),
         heard=st.none() | COUNT,
+        beat=st.none() | COUNT,
+        holding=st.none() | st.lists(CLAIMS, max_size=2).map(tuple),
     ),
     st.builds(Goodbye, PEERS, UTC, successor=st.none() | PEERS, boot=MAYBE_BOOT),
     st.builds(Presence, st.just(0), COUNT, st.booleans(), st.lists(_row, max_size=4).map(tuple)),
@@ -465,6 +468,7 @@ MESSAGES: SearchStrategy[Message] = st.one_of(
     ),
     st.builds(messages.SettingsEvent, PEERS, SETTINGS, UTC, st.none() | COUNT),
     _of_leadership,
+    WORK_MESSAGES,
     st.builds(messages.Refuse, st.sampled_from([4409, 4420]), st.just("no")),
     st.just(messages.Ignored("novel")),
     st.just(messages.Malformed("not JSON")),
@@ -496,13 +500,18 @@ INPUTS: SearchStrategy[Input] = st.one_of(
     st.just(inputs.AlertRaised("disk-full", "no room", "make room")),
     st.just(inputs.AlertCleared("disk-full")),
     st.just(DrainRequested("SIGTERM")),
+    WORK_INPUTS,
+    st.builds(Received, LINKS, WORK_MESSAGES),
 )
-HISTORY = st.lists(st.tuples(INPUTS, st.sampled_from([0.0, 0.1, 11.0, 130.0])), max_size=25)
+HISTORY = st.lists(st.tuples(INPUTS, st.sampled_from([0.0, 0.1, 11.0, 130.0, 1700.0])), max_size=25)
+COMMAND = Agents(command=("work",), max=2)
 CONFIGURATIONS = st.sampled_from(
     [
         configuration("dev-02"),
         configuration("dev-02", role=Role.PRIMARY),
         configuration("dev-02", enabled=False, tombstone_retention_ms=1000),
+        evolve(configuration("dev-02", enabled=False), agents=COMMAND),
+        evolve(configuration("dev-02"), agents=COMMAND, work_intake=WorkIntake(when_partitioned="continue")),
     ]
 )
 
@@ -530,6 +539,7 @@ def test_whatever_happens_has_an_answer_that_can_be_given_again(
         assert twins[0].snapshot(now) == twins[1].snapshot(now)
         assert disk.documents == dict(twins[0].snapshot(now).documents), "the disk knows what the node knows"
         assert disk.ballot.term == twins[0].snapshot(now).term
+        assert disk.features == dict(twins[0].snapshot(now).work.features)
         assert disk.settings.get("shared", (0, {})) == astuple(twins[0].snapshot(now).settings.shared)
 
 
@@ -556,6 +566,8 @@ def test_every_input_is_one_that_the_tests_above_give() -> None:
     given_here |= {inputs.PromoteInstance, inputs.StepDown}
     given_here |= {inputs.PutSettings, inputs.PatchSettings, inputs.TakeConflict}
     given_here |= {inputs.CompactionDue, inputs.AcknowledgeCompaction, inputs.AlertRaised, inputs.AlertCleared}
+    given_here |= {inputs.IntakeDue, inputs.WorkWanted, inputs.WorkEnded, inputs.ClaimPhase, inputs.SettlePhase}
+    given_here |= {inputs.TakeWork, inputs.PatchFeature, inputs.SetCapacity, inputs.SetDraining}
     assert given_here == set(inputs.Input.__args__)
 
 

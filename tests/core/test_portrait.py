@@ -42,6 +42,9 @@ def test_a_heartbeat_carries_what_an_original_shows_and_what_we_need() -> None:
             boot="b",
             status=Status.ALIVE,
             root=worker.snapshot(NOW).root,
+            beat=1,
+            holding=(),
+            intake=True,
         ),
     )
 

@@ -68,6 +68,6 @@ def test_vitals_say_the_same_as_a_snapshot() -> None:
         snapshot, vitals = mesh.snapshot(host), host.node.vitals(mesh.now(host))
         decides_in = snapshot.term if decides else None
         assert (vitals.decides_in, vitals.policy) == (decides_in, snapshot.leadership.policy)
-        assert (vitals.queued_changes, vitals.members) == (snapshot.queued_changes, len(snapshot.members))
+        assert (vitals.queued_edits, vitals.members) == (snapshot.queued_changes, len(snapshot.members))
         assert vitals.links == sum(member.linked for member in snapshot.members)
         assert vitals.alerts == len(snapshot.alerts)

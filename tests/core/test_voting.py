@@ -27,6 +27,7 @@ from meshd.model import Now
 from tests.core.mesh import EPOCH_MS
 
 TTL_S = 120.0
+TTL_MS = 120_000
 BEGUN_S = 1000.0
 
 
@@ -169,6 +170,46 @@ def test_after_a_restart_a_voter_is_bound_to_whom_it_followed() -> None:
     assert answer(again, request(), at(LATER.mono_s + TTL_S))[0].granted
 
 
+def bound_s(who: Voter) -> float:
+    """For how long after `LATER` a primary may count on it."""
+    return who.bound_until_s - LATER.mono_s
+
+
+@pytest.mark.parametrize(("before_s", "bound"), [(0.0, TTL_S), (TTL_S / 2, TTL_S), (TTL_S, TTL_S), (200.0, 200.0)])
+def test_after_a_restart_the_longer_ttl_counts_that_of_now_or_that_of_the_word(before_s: float, bound: float) -> None:
+    who = voter(Ballot(5, None, "dev-01", round(before_s * 1000)))
+    who.begin(LATER)
+    assert bound_s(who) == bound
+
+
+def test_the_longer_ttl_of_an_earlier_life_is_owed_however_often_one_restarts_meanwhile() -> None:
+    who = voter(Ballot(5, None, "dev-01", 200_000))
+    for _ in range(3):
+        who.begin(LATER)
+        list(who.follow("dev-01", 5, LATER, decides=True))
+        assert bound_s(who) == 200.0
+        who = voter(who.ballot)
+
+
+def test_when_the_longer_ttl_has_passed_that_of_now_counts() -> None:
+    who = voter(Ballot(5, None, "dev-01", 200_000))
+    who.begin(LATER)
+    passed = at(LATER.mono_s + 200)
+    assert answer(who, request(pre=True), passed)[0].granted
+    list(who.follow("dev-01", 5, passed, decides=True))
+    assert who.ballot.ttl_ms == TTL_MS
+
+
+def test_nothing_is_owed_any_more_once_another_was_elected_or_the_old_one_has_gone() -> None:
+    who, released = voter(Ballot(5, None, "dev-01", 200_000)), voter(Ballot(5, None, "dev-01", 200_000))
+    for each in (who, released):
+        each.begin(LATER)
+    list(who.follow("dev-03", 6, LATER, decides=True))
+    assert (bound_s(who), who.ballot.ttl_ms) == (TTL_S, TTL_MS)
+    list(released.release("dev-01"))
+    assert not released.is_bound(LATER)
+
+
 @pytest.mark.parametrize("leader", [None, "dev-02"])
 def test_nobody_counts_on_who_followed_nobody_or_led_itself(leader: str | None) -> None:
     who = voter(Ballot(5, None, leader))
@@ -242,9 +283,9 @@ def test_a_term_that_leaves_no_room_gets_no_vote_and_no_follower() -> None:
 def test_following_in_a_later_term_forgets_the_vote_of_the_earlier_and_in_the_same_term_keeps_it() -> None:
     who = voter(Ballot(5, "dev-03"))
     list(who.follow("dev-03", 5, LATER, decides=True))
-    assert who.ballot == Ballot(5, "dev-03", "dev-03")
+    assert who.ballot == Ballot(5, "dev-03", "dev-03", TTL_MS)
     list(who.follow("dev-01", 6, LATER, decides=True))
-    assert who.ballot == Ballot(6, None, "dev-01")
+    assert who.ballot == Ballot(6, None, "dev-01", TTL_MS)
 
 
 def test_following_one_of_an_older_term_takes_no_term_back() -> None:
@@ -267,9 +308,16 @@ def test_following_a_hub_does_not_end_what_is_owed_to_who_may_decide() -> None:
 
 
 def test_a_goodbye_or_a_step_down_releases() -> None:
-    who = voter(Ballot(5, None, "dev-01"), heard_s=LATER.mono_s)
-    assert list(who.release()) == [Persist(SaveBallot(Ballot(5, None, None)))]
+    who = voter(Ballot(5, None, "dev-01", TTL_MS), heard_s=LATER.mono_s)
+    assert list(who.release("dev-01")) == [Persist(SaveBallot(Ballot(5, None, None)))]
     assert answer(who, request())[0].granted
+
+
+def test_nobody_releases_from_another() -> None:
+    """A hub that steps down, say, which was never elected."""
+    who = voter(Ballot(5, None, "dev-01"), heard_s=LATER.mono_s)
+    assert list(who.release("dev-02")) == []
+    assert answer(who, request())[0].reason == HEARS_PRIMARY
 
 
 def test_standing_takes_no_term_back() -> None:
@@ -305,7 +353,7 @@ def test_whatever_happens_no_term_goes_back_and_there_is_one_vote_in_each(action
             case "stand":
                 effects += who.stand(who.ballot.term + 1)
             case "release":
-                effects += who.release()
+                effects += who.release(who.ballot.leader or who.own_id)
             case "restart":
                 who = voter(disk)
                 who.begin(now)

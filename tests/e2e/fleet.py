@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,11 +19,15 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import trio
 from attrs import define, field
 
+from meshd.model import Json
 from tests.e2e.proxy import Proxy
 
 REAL_PROJECTS = Path(__file__).parents[3] / "shared" / "data" / "projects"
 START_WITHIN_S = 30.0
 POLL_S = 0.02
+Sections = Mapping[str, Mapping[str, Json]]
+"""More of a configuration file: its keys by section."""
+
 PROXIES = "10"  # before the last octet of an instance: the address of the proxy in front of it
 
 SPECIFICATION = """\
@@ -53,14 +58,13 @@ hivemind:
   peers: # the first is the primary: index 0 = highest priority
 {peers}
 
-workIntake:
-  enabled: true
-  tickIntervalMs: 30000
-  claimTimeoutMs: 1800000
-
 api:
   bindAddr: {address}
+
+{sections}
 """
+
+WORK_INTAKE: dict[str, Json] = {"enabled": True, "tickIntervalMs": 30_000, "claimTimeoutMs": 1_800_000}
 
 ROLES = {
     1: {"role": "primary", "name": "Primary Dev", "focus": "fullstack", "tags": "backend, infra"},
@@ -94,6 +98,8 @@ class Instance:
     leader_eligible: bool = True
     peers: int = 3
     role_in_file: str = ""
+    focus: str = ""
+    sections: Sections = field(factory=dict)
     process: subprocess.Popen[bytes] | None = None
     client: httpx.AsyncClient = field(init=False)
 
@@ -115,6 +121,9 @@ class Instance:
         values |= {"failover": self.failover, "failback": self.failback}
         values |= {"leader_eligible": str(self.leader_eligible).lower()}
         values |= {"role": self.role_in_file} if self.role_in_file else {}
+        values |= {"focus": self.focus, "tags": ""} if self.focus else {}
+        sections = {**self.sections, "workIntake": WORK_INTAKE | dict(self.sections.get("workIntake", {}))}
+        values |= {"sections": "\n".join(_section(name, keys) for name, keys in sections.items())}
         self.config_file.write_text(SPECIFICATION.format(**values))
 
     @property
@@ -218,6 +227,10 @@ class Instance:
         return int(found[1]) * 1024
 
 
+def _section(name: str, keys: Mapping[str, Json]) -> str:
+    return "\n".join([f"{name}:", *(f"  {key}: {json.dumps(value)}" for key, value in keys.items()), ""])
+
+
 async def until(condition: Callable[[], Awaitable[bool]], within_s: float) -> float:
     """Wait for a condition; returns how long it took in seconds, fails after `within_s`."""
     start = trio.current_time()
@@ -275,6 +288,7 @@ async def fleet(
     failover: str = "auto",
     failback: str = "auto",
     peers: int = 3,
+    sections: Sections | None = None,
     is_proxied: bool = False,
     is_started: bool = True,
 ) -> AsyncIterator[list[Instance]]:
@@ -288,7 +302,11 @@ async def fleet(
         at, target = (f"{network}.{PROXIES}{number}", 4444), (f"{network}.{number}", 4444)
         proxy = Proxy(at, target, partial(_instance_at, instances)) if is_proxied else None
         instance = Instance(
-            *(number, network, folder, heartbeat_ms, ttl_ms, proxy), failover=failover, failback=failback, peers=peers
+            *(number, network, folder, heartbeat_ms, ttl_ms, proxy),
+            failover=failover,
+            failback=failback,
+            peers=peers,
+            sections=sections or {},
         )
         instances.append(instance)
     try:

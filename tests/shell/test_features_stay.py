@@ -81,6 +81,8 @@ async def publish(instance: Instance, body: object) -> int:
         version=local.version,
         snapshot=instance.driver.snapshot,
         submit=instance.driver.submit,
+        put=instance.driver.put,
+        stop=local.stop,
         utc_ms=local.utc_ms,
         uptime_s=local.uptime_s,
         process_memory=local.process_memory,

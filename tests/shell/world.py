@@ -13,6 +13,7 @@ import orjson
 import trio
 from attrs import define, field, frozen
 
+from meshd.agents import MemoryAgents
 from meshd.configuration import Compaction, Configuration, Drain, Hivemind, InstanceKeys, Protolab
 from meshd.core.effects import Accepted, Emit, Rejected
 from meshd.core.inputs import Command, PutProject
@@ -132,6 +133,7 @@ class Instance:
             network=Counted(self.world.network.host(self.url), self.sent),
             clock=self.clock,
             sample=Capacity,
+            agents=MemoryAgents(self.clock),
             random=Random(self.number),
             boot=f"{self.name}-{self.boots}",
             emit=self.events.append,

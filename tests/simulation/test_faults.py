@@ -12,7 +12,6 @@ from meshd.simulation.faults import Fault, Storm
 from meshd.simulation.meshes import Variant
 from meshd.simulation.world import World
 
-
 KINDS = [kind for kind, _ in faults.table_for(Variant(has_backups=True))]
 
 

@@ -44,7 +44,7 @@ def test_i4_of_two_lives_the_earlier_one_stands(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_i4_merge_by_the_order_of_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "_beats", lambda register, other: register != other)
+    monkeypatch.setattr(documents, "beats", lambda _path, register, other: register != other)
 
     assert found("I4")
 

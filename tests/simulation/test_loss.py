@@ -23,14 +23,14 @@ def test_nobody_is_promoted_while_three_packets_in_ten_are_lost(seed: int, nodes
     for host in world.hosts:
         world.start(host)
     world.run(UNTIL_S)
-    led = [(turn.leader, turn.term) for turn in world.hosts[0].disk.turns]
+    led = [(turn.leader, turn.term) for turn in world.hosts[0].disk.turns.values()]
     assert led[-1][0] == "dev-01"
 
     for host in world.hosts:
         host.loss = LOSS
     world.run(UNTIL_S + HOUR_S)
 
-    assert [(turn.leader, turn.term) for turn in world.hosts[0].disk.turns] == led
+    assert [(turn.leader, turn.term) for turn in world.hosts[0].disk.turns.values()] == led
     for host in world.hosts:
         assert host.node is not None
         assert host.node.snapshot(world.now(host)).primary_id == "dev-01"

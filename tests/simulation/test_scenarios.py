@@ -34,10 +34,10 @@ def found(
     make_node: type[Node] = Node,
     *,
     nodes: int = 4,
-    where: Callable[[Variant], bool] = lambda like: True,
+    where: Callable[[Variant], bool] | None = None,
 ) -> bool:
     """Whether the swarm finds it, of the meshes that can reach the scenario."""
-    seeds = (seed for seed in range(WITHIN_SEEDS[scenario]) if where(meshes.variant(seed)))
+    seeds = (seed for seed in range(WITHIN_SEEDS[scenario]) if where is None or where(meshes.variant(seed)))
     return mutations.found(invariant, nodes, make_node, seeds)
 
 

@@ -7,6 +7,7 @@ daemon drains. (The kernel's parent-death signal would come when the *thread* th
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,12 +17,22 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import trio
 from attrs import define, field
 
 HOST = "127.0.0.1"
 HEARTBEAT_INTERVAL_MS = 500
 PEER_TTL_MS = 3000
+TICK_INTERVAL_MS = 500
+CLAIM_TIMEOUT_MS = 4000  # work of 2 s that has just begun outlives the time without a primary
+LOCK_DELAY_MS = 500
+MAX_ATTEMPTS = 2
+RETRY_BACKOFF_MS = 1000
+
+AGENT = Path(__file__).with_name("agent.py")
+LEAVE_WITHIN_S = 5.0  # what a killed daemon ran is ended by its guards, after a grace of a tenth of the claim timeout
+LOOK_AGAIN_S = 0.02
 
 # Variables of this process that would speak to the children: overrides of configuration, and systemd's.
 _NOT_FOR_CHILDREN = ("MESHD_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "AUTOMAKER_API_KEY", "JOURNAL_STREAM")
@@ -50,6 +61,17 @@ hivemind:
   peers:
 {peers}
 
+workIntake:
+  tickIntervalMs: {tick_interval_ms}
+  claimTimeoutMs: {claim_timeout_ms}
+  lockDelayMs: {lock_delay_ms}
+  maxAttempts: {max_attempts}
+  retryBackoffMs: {retry_backoff_ms}
+  overflow: false
+
+agents:
+  command: {command}
+
 api:
   port: {api_port}
   bindAddr: {host}
@@ -64,6 +86,7 @@ class Instance:
     role: str
     focus: str
     folder: Path
+    diary: Path
     tags: tuple[str, ...] = ()
     sync_port: int = 0
     api_port: int = 0
@@ -81,6 +104,11 @@ class Instance:
     @property
     def log_file(self) -> Path:
         return self.folder / "meshd.log"
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The kinds of work that suit it."""
+        return (self.focus, *self.tags)
 
     def project_file(self, slug: str) -> Path:
         """Where its workspace shows the project."""
@@ -123,6 +151,12 @@ class Instance:
             heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
             peer_ttl_ms=PEER_TTL_MS,
             peers=urls,
+            tick_interval_ms=TICK_INTERVAL_MS,
+            claim_timeout_ms=CLAIM_TIMEOUT_MS,
+            lock_delay_ms=LOCK_DELAY_MS,
+            max_attempts=MAX_ATTEMPTS,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
+            command=json.dumps([sys.executable, "-I", "-S", str(AGENT), str(self.diary)]),
         )
         self.configuration_file.write_text(text)
 
@@ -141,11 +175,15 @@ class Instance:
         return self.process.pid
 
     async def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """SIGKILL, and wait until it is gone, and the agents that it ran."""
         self.is_ending = True
         if self.process is not None:
+            below = _below(self.process.pid)
             self.process.kill()
             await self.process.wait()
+            with trio.move_on_after(LEAVE_WITHIN_S):
+                while any(_is_running(process) for process in below):  # noqa: ASYNC110  they are not our children
+                    await trio.sleep(LOOK_AGAIN_S)
 
     async def drain(self) -> int:
         """SIGTERM, and wait for the end; returns the exit code."""
@@ -173,10 +211,15 @@ class Mesh:
     @instances.default
     def _three(self) -> tuple[Instance, ...]:
         return (
-            Instance("dev-01", "primary", "fullstack", self.folder / "dev-01", ("backend", "infra")),
-            Instance("dev-02", "worker", "frontend", self.folder / "dev-02", ("docs",)),
-            Instance("dev-03", "worker", "backend", self.folder / "dev-03"),
+            Instance("dev-01", "primary", "infra", self.folder / "dev-01", self.diary, ("backend",)),
+            Instance("dev-02", "worker", "frontend", self.folder / "dev-02", self.diary, ("docs",)),
+            Instance("dev-03", "worker", "backend", self.folder / "dev-03", self.diary, ("qa",)),
         )
+
+    @property
+    def diary(self) -> Path:
+        """The file in which all agents write what they do."""
+        return self.folder / "diary.jsonl"
 
     def configure(self) -> None:
         """Give every instance free ports and write its configuration."""
@@ -190,8 +233,9 @@ class Mesh:
         return tuple(other for other in self.instances if other is not instance)
 
     async def kill(self) -> None:
-        for instance in self.instances:
-            await instance.kill()
+        async with trio.open_nursery() as nursery:
+            for instance in self.instances:
+                nursery.start_soon(instance.kill)
 
 
 def free_ports(count: int) -> list[int]:
@@ -211,6 +255,23 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def _below(pid: int) -> list[psutil.Process]:
+    """The guards and agents of a daemon."""
+    try:
+        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+    return found
+
+
+def _is_running(process: psutil.Process) -> bool:
+    """Whether it does anything any more; one that nobody has waited for does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Where a demo is told: facts as plain lines, as JSON lines, or above a live table on a terminal."""
+"""Where a demo is told: facts as plain lines, as JSON lines, or above live tables on a terminal."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from meshd.cli.output import clean, is_terminal, rich_table
 if TYPE_CHECKING:
     from rich.live import Live
 
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # headers and rows
+
 
 @define(eq=False)
 class Screen:
@@ -32,13 +34,8 @@ class Screen:
         first, *more = (clean(line) for line in text.splitlines())
         self._print("\n".join([f"[{self.elapsed_s:5.1f}s] {first}", *(f"         {line}" for line in more)]))
 
-    def show(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Bring the table up to date, where there is one."""
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether a person looks at a table, and needs time to see it change."""
-        return False
+    def show(self, *tables: Table) -> None:
+        """Bring the tables up to date, where there are any."""
 
     @property
     def elapsed_s(self) -> float:
@@ -68,19 +65,18 @@ class JsonScreen(Screen):
 
 @define(eq=False, kw_only=True)
 class LiveScreen(Screen):
-    """Facts scroll by above a table that stays."""
+    """Facts scroll by above tables that stay. rich leaves colours out when `NO_COLOR` is set."""
 
     live: Live
 
-    @property
-    def is_watched(self) -> bool:
-        return True
+    def show(self, *tables: Table) -> None:
+        from rich.console import Group  # noqa: PLC0415
 
-    def show(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         if self.gone.is_set():
             return
+        shown = [rich_table(headers, rows, gap=1) for headers, rows in tables if rows]
         try:
-            self.live.update(rich_table(headers, rows, gap=1), refresh=True)
+            self.live.update(Group("", *shown), refresh=True)
         except OSError:
             self.gone.set()
             _discard_stdout()

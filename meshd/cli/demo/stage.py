@@ -15,15 +15,15 @@ from pathlib import Path
 import trio
 from attrs import define
 
+from meshd.cli.demo import progress, watch
 from meshd.cli.demo.instances import Mesh
 from meshd.cli.demo.screen import Screen, open_screen
-from meshd.cli.demo.story import PROMISES, Story
-from meshd.cli.demo.watch import HEADERS, NotKept, Watch
+from meshd.cli.demo.story import PROMISES, Story, sample_project
+from meshd.cli.demo.watch import NotKept, Watch
 from meshd.cli.outcome import EX_INTERRUPTED, EX_NOT_SO
 
 KILL_WITHIN_S = 5.0
-REFRESH_EVERY_S = 0.5
-PAUSE_S = 4.0  # for a person to look at the table before it changes
+REFRESH_EVERY_S = 0.25
 
 
 @define(eq=False)
@@ -52,22 +52,22 @@ async def play(seconds: float | None, keep: bool, as_json: bool) -> int:
 
 async def _perform(mesh: Mesh, screen: Screen, signals: AsyncIterator[int], seconds: float | None) -> int:
     ending = Ending()
-    watch = Watch(mesh)
-    story = Story(mesh, watch, screen, PAUSE_S if screen.is_watched else 0.0)
+    sights = Watch(mesh, sample_project()["slug"])
+    story = Story(mesh, sights, screen)
     exit_code = EX_INTERRUPTED
     async with trio.open_nursery() as nursery:
         scope = trio.CancelScope()
         nursery.start_soon(_heed, signals, screen, ending, scope, nursery.cancel_scope)
         nursery.start_soon(_heed_silence, screen, ending, scope)
-        nursery.start_soon(_refresh, screen, watch)
+        nursery.start_soon(_refresh, story)
         if seconds is not None:
             scope.deadline = trio.current_time() + seconds
         with scope:
-            await _tell(story, watch, ending)
+            await _tell(story, ending)
         if scope.cancelled_caught and not ending.by_person:
             screen.say("time", f"the {seconds:g} s are over")
         await _drain(story, ending)
-        screen.show(HEADERS, watch.rows())
+        _show(story)
         exit_code = _end(story, ending)
         nursery.cancel_scope.cancel()
     return exit_code
@@ -95,17 +95,24 @@ async def _heed_silence(screen: Screen, ending: Ending, story: trio.CancelScope)
     story.cancel()
 
 
-async def _refresh(screen: Screen, watch: Watch) -> None:
+async def _refresh(story: Story) -> None:
     while True:
-        screen.show(HEADERS, watch.rows())
+        _show(story)
         await trio.sleep(REFRESH_EVERY_S)
 
 
-async def _tell(story: Story, watch: Watch, ending: Ending) -> None:
+def _show(story: Story) -> None:
+    """Bring the tables up to date: the instances, and the phases as one of them sees them."""
+    phases = [phase.row for phase in story.watch.phases(story.viewer)]
+    story.screen.show((watch.HEADERS, story.watch.rows()), (progress.HEADERS, phases))
+
+
+async def _tell(story: Story, ending: Ending) -> None:
     """Tell the story under the eyes of the watch, which ends with it: what is measured then is the drain alone."""
     async with trio.open_nursery() as watching:
         for instance in story.mesh.instances:
-            watching.start_soon(watch.look, instance)
+            watching.start_soon(story.watch.look, instance)
+        watching.start_soon(story.narrate)
         try:
             await story.tell()
             story.screen.say("told", "that is all there is to show; the mesh runs on (Ctrl-C drains it)")

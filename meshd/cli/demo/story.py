@@ -6,68 +6,102 @@ import json
 import shlex
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import trio
 from attrs import define, field
 
 from meshd.cli.client import project_path
-from meshd.cli.demo.instances import PEER_TTL_MS, Instance, Mesh, is_free
+from meshd.cli.demo import witness
+from meshd.cli.demo.instances import CLAIM_TIMEOUT_MS, LOCK_DELAY_MS, LOOK_AGAIN_S, PEER_TTL_MS, Instance, Mesh, is_free
+from meshd.cli.demo.progress import Phase, changed, unclaimed
 from meshd.cli.demo.screen import Screen
-from meshd.cli.demo.watch import NotKept, Watch, client
+from meshd.cli.demo.watch import NotKept, Watch, client, fetched
+from meshd.cli.demo.witness import Run
 from meshd.model import Status
 
 # What has to have happened for a demo to be a success, in the order in which it happens.
 PROMISES = {
     "seen": "every instance sees the other two",
     "carried": "a project put on a worker is on every instance, in its API and in its workspace",
-    "noticed": "a death is noticed: suspect at once, offline after the TTL",
-    "returned": "the dead one rejoins, and has what it missed",
+    "led": "when the primary is killed another one leads",
+    "reclaimed": "what the dead one worked on goes to another, after its claim timeout and not before",
+    "returned": "the dead one rejoins, and knows what it missed",
+    "worked": "every phase is done once, after what it depends on, by an instance that it suits",
+    "given-up": "a phase that always fails is tried again, and then waits for a person and says why",
+    "equal": "in the end the project is the same on all three",
     "drained": "everybody drains, with exit code 0",
 }
+
+LOSABLE = ("01-collect/state-of-a-service", "01-collect/history-of-a-service")
+"""The phases in which the primary may die: the longest, begun at once by the two instances that they suit."""
 
 ANSWER_WITHIN_S = 30.0  # a slow host starts three interpreters at once
 SEE_WITHIN_S = 20.0
 CARRY_WITHIN_S = 10.0
+WORK_WITHIN_S = 20.0
 NOTICE_WITHIN_S = 4 * PEER_TTL_MS / 1000
+LEFT_FOR_S = (CLAIM_TIMEOUT_MS + LOCK_DELAY_MS) / 1000  # so long the new primary leaves a dead holder what it had
+RECLAIM_WITHIN_S = 4 * LEFT_FOR_S
+SETTLE_WITHIN_S = 40.0
 DRAIN_WITHIN_S = 15.0  # three times the default of drain.graceMs
 START_ATTEMPTS = 3
-LOOK_AGAIN_S = 0.02
 
 
 def sample_project() -> dict[str, Any]:
-    """The project that the demo shares."""
+    """The project that the demo shares and works on."""
     document: dict[str, Any] = json.loads(Path(__file__).parent.with_name("sample_project.json").read_bytes())
     return document
 
 
 @define(eq=False)
 class Story:
-    """One telling. `kept` collects the promises that came true."""
+    """One telling. `kept` collects the promises that came true; `phases` and `leader` are as they were last told of."""
 
     mesh: Mesh
     watch: Watch
     screen: Screen
-    pause_s: float
     kept: list[str] = field(factory=list)
+    phases: list[Phase] = field(factory=list)
+    leader: Instance | None = None
+
+    @property
+    def viewer(self) -> Instance:
+        """The instance whose view of the phases is shown: a worker, so that what is seen has travelled."""
+        return self.mesh.instances[1]
 
     async def tell(self) -> None:
-        """Everything up to the point where only the table is left to look at. Raises `NotKept`."""
+        """Everything up to the point where only the tables are left to look at. Raises `NotKept`."""
         document = sample_project()
-        slug = document["slug"]
-        leader, giver, victim = self.mesh.instances
+        victim = self.mesh.instances[0]
         await self.begin()
         await self.see()
-        await self.carry(giver, document)
-        self.invite(slug)
-        await self.pause(f"{victim.name} is killed")
-        await self.lose(victim)
-        patch = {"priority": "urgent"}
-        await self.edit(leader, slug, patch, while_away=victim)
-        await self.pause(f"{victim.name} starts again")
-        await self.bring_back(victim, document | patch)
+        await self.carry(self.viewer, document)
+        run = await self.wait_for_work(victim)
+        death_s = await self.lose(victim, run)
+        await self.reclaim(victim, run, death_s)
+        await self.bring_back(victim, run)
+        await self.finish()
+        await self.compare()
+        self.invite(document["slug"])
+
+    async def narrate(self) -> NoReturn:
+        """Tell each change of a phase and of who leads, as they are seen."""
+        while True:
+            seen = self.watch.phases(self.viewer)
+            for phase in changed(self.phases, seen):
+                claim = {"status": phase.status, "holder": phase.holder, "generation": phase.generation}
+                result = {"pr_url": phase.pr_url, "error": phase.error}
+                self.screen.say("phase", phase.line, phase=phase.place, **claim, **result)
+            self.phases = seen or self.phases
+            found = self.watch.leader()
+            if found is not None and found is not self.leader:
+                self.screen.say("leads", f"{found.name} leads", instance=found.name)
+            self.leader = found or self.leader
+            await trio.sleep(LOOK_AGAIN_S)
 
     async def begin(self) -> None:
         """Start all three and wait until they answer; begin anew when somebody else took one of the ports."""
@@ -102,8 +136,8 @@ class Story:
 
     def _say_started(self, instance: Instance, verb: str) -> None:
         assert instance.process is not None
-        focus = ", ".join((instance.focus, *instance.tags))
-        text = f"{instance.name} ({instance.role}; {focus}) {verb} at {instance.url}, process {instance.process.pid}"
+        takes = ", ".join(instance.takes)
+        text = f"{instance.name} (takes {takes}) {verb} at {instance.url}, process {instance.process.pid}"
         self.screen.say("started", text, instance=instance.name, url=instance.url, pid=instance.process.pid)
 
     async def see(self) -> None:
@@ -123,7 +157,7 @@ class Story:
         self._keep("carried", "the project is the same on all three, each with its own projectPath")
 
     async def arrive(self, instances: tuple[Instance, ...], document: dict[str, Any]) -> None:
-        """Wait until these have exactly this document, each with its own root, in their APIs and workspaces."""
+        """Wait until these have what the document says, beside claims, each with its own root, in API and workspace."""
         start_s = trio.current_time()
         waiting = list(instances)
         async with client() as api:
@@ -142,7 +176,7 @@ class Story:
         expected = {**document, "projectPath": str(instance.folder)}
         slug = document["slug"]
         found = await _fetched(api, instance, slug), _read(instance.project_file(slug))
-        return found == (expected, expected)
+        return all(one is not None and unclaimed(one) == expected for one in found)
 
     def _say_arrived(self, instance: Instance, slug: str, after_s: float) -> None:
         file = instance.project_file(slug)
@@ -164,30 +198,39 @@ class Story:
         )
         self.screen.say("try", "\n".join(lines))
 
-    async def pause(self, what_follows: str) -> None:
-        """Leave a person time to look."""
-        if self.pause_s:
-            self.screen.say("next", f"in {self.pause_s:.0f} s {what_follows}")
-        with trio.move_on_after(self.pause_s):
-            await self.stay()
-
     async def stay(self) -> None:
         """Let the mesh run until cancelled. Raises `NotKept` when an instance ends by itself."""
         while True:
             self.watch.check_alive()
             await trio.sleep(LOOK_AGAIN_S)
 
-    async def lose(self, victim: Instance) -> None:
-        """Kill one the hard way and see what the others make of it."""
-        leader, follower = self.mesh.others(victim)
+    async def wait_for_work(self, leader: Instance) -> Run:
+        """Wait until the primary works on a phase that it may be killed in; returns that run."""
+        what = f"{leader.name} leads, and works on {' or '.join(LOSABLE)}"
+        await self.watch.until(lambda: bool(self._losable(leader)), WORK_WITHIN_S, what)
+        return self._losable(leader)[0]
+
+    def _losable(self, leader: Instance) -> list[Run]:
+        held = {phase.place for phase in self.phases if phase.is_held and phase.holder == leader.name}
+        if self.leader is not leader or held.isdisjoint(LOSABLE):
+            return []
+        return [run for run in self._runs() if run.instance == leader.name and run.phase in held.intersection(LOSABLE)]
+
+    def _runs(self) -> list[Run]:
+        return witness.runs(self.mesh.diary)
+
+    async def lose(self, victim: Instance, run: Run) -> float:
+        """Kill the primary in the middle of its work, and see that another leads; returns when it was killed."""
+        others = self.mesh.others(victim)
         start_s = trio.current_time()
         await victim.kill()
-        self.screen.say("killed", f"SIGKILL to {victim.name}: no goodbye, no flush", instance=victim.name)
-        await self._notice(leader, victim, Status.SUSPECT, start_s, "its link closed without a goodbye")
-        silence = f"silent for longer than its TTL of {PEER_TTL_MS / 1000:.0f} s"
-        for other in (leader, follower):
-            await self._notice(other, victim, Status.FAILED, start_s, silence)
-        self._keep("noticed", f"the others go on without {victim.name}")
+        text = f"SIGKILL to {victim.name}, the primary, while it works on {run.name}: no goodbye, no flush"
+        self.screen.say("killed", text, instance=victim.name, phase=run.phase, generation=run.generation)
+        await self._notice(others[0], victim, Status.SUSPECT, start_s, "its link closed without a goodbye")
+        await self.watch.until(lambda: self.leader in others, NOTICE_WITHIN_S, PROMISES["led"])
+        after_s = trio.current_time() - start_s
+        self._keep("led", f"another one leads {after_s:.1f} s after its death, with a TTL of {PEER_TTL_MS / 1000:g} s")
+        return start_s
 
     async def _notice(self, other: Instance, victim: Instance, status: Status, start_s: float, why: str) -> None:
         """Wait until `other` holds the victim for `status`."""
@@ -197,15 +240,26 @@ class Story:
         text = f"{what} ({status.shown}) after {after_s:.1f} s: {why}"
         self.screen.say(status, text, instance=victim.name, seen_by=other.name, after=round(after_s, 3))
 
-    async def edit(self, editor: Instance, slug: str, patch: dict[str, Any], while_away: Instance) -> None:
-        """Change the project while one is away."""
-        answer = await self._send("PATCH", editor, slug, patch)
-        what = ", ".join(f"{key} becomes {value}" for key, value in patch.items())
-        text = f"PATCH {slug} on {editor.name} while {while_away.name} is away: {what}"
-        self.screen.say("patched", text, instance=editor.name, slug=slug, revision=answer["revision"])
+    async def reclaim(self, victim: Instance, run: Run, death_s: float) -> None:
+        """Wait until another one has what the victim worked on. Raises `NotKept` also when that is too soon."""
+        await self.watch.until(lambda: self._heir(run) is not None, RECLAIM_WITHIN_S, PROMISES["reclaimed"])
+        heir = self._heir(run)
+        assert heir is not None, "a phase keeps its generation"
+        after_s = trio.current_time() - death_s
+        if after_s < LEFT_FOR_S:
+            raise NotKept(f"{heir.name} was taken from {victim.name} {after_s:.1f} s after its death")
+        text = f"{heir.name} goes to {heir.holder} {after_s:.1f} s after the death of {victim.name}"
+        self._keep("reclaimed", f"{text}: the new primary left it alone for {LEFT_FOR_S:g} s")
 
-    async def bring_back(self, victim: Instance, document: dict[str, Any]) -> None:
-        """Start it again and wait until it is online everywhere and has what it missed."""
+    def _heir(self, run: Run) -> Phase | None:
+        """The phase of this run once somebody holds it in a later generation."""
+        for phase in self.phases:
+            if phase.place == run.phase and phase.generation > run.generation and phase.holder:
+                return phase
+        return None
+
+    async def bring_back(self, victim: Instance, run: Run) -> None:
+        """Start it again, and wait until it is online everywhere and knows that its work is another's."""
         start_s = trio.current_time()
         await victim.start()
         self._say_started(victim, "starts again")
@@ -213,8 +267,46 @@ class Story:
         after_s = trio.current_time() - start_s
         text = f"{victim.name} is online again on every instance, {after_s:.1f} s after its start"
         self.screen.say("online", text, instance=victim.name, after=round(after_s, 3))
-        await self.arrive((victim,), document)
-        self._keep("returned", f"{victim.name} has what it missed")
+        await self.watch.until(lambda: self._knows(victim, run), CARRY_WITHIN_S, PROMISES["returned"])
+        self._keep("returned", f"{victim.name} knows that {run.name} is no longer its own")
+
+    def _knows(self, instance: Instance, run: Run) -> bool:
+        return any(
+            phase.place == run.phase and phase.generation > run.generation for phase in self.watch.phases(instance)
+        )
+
+    async def finish(self) -> None:
+        """Wait until nothing is left to do, and hold what the agents wrote down against what was promised."""
+        await self.watch.until(self._is_settled, SETTLE_WITHIN_S, "every phase is done or has failed")
+        phases, runs = self.phases, self._runs()
+        if faults := witness.faults(phases, runs, self.mesh.instances):
+            raise NotKept("\n".join(["the agents did what they should not:", *faults]))
+        shares = Counter(run.instance for run in runs if run.result == "done")
+        told = ", ".join(f"{shares[instance.name]} by {instance.name}" for instance in self.mesh.instances)
+        self._keep(
+            "worked", f"{shares.total()} phases were done once each, in order, as their agents wrote down: {told}"
+        )
+        for phase in phases:
+            if phase.status == "failed":
+                text = f"{phase.name} failed {phase.attempts} times and waits for a person: {phase.error}"
+                self._keep("given-up", text)
+
+    def _is_settled(self) -> bool:
+        return bool(self.phases) and all(phase.is_settled for phase in self.phases)
+
+    async def compare(self) -> None:
+        """Wait until all three have the same document, claims and all, in their APIs and workspaces."""
+        await self.watch.until(self.is_equal, CARRY_WITHIN_S, PROMISES["equal"])
+        self._keep("equal", "the project, with all that was done, is the same on all three, in API and workspace")
+
+    def is_equal(self) -> bool:
+        """Whether all APIs and workspaces show the same document, but for the local root."""
+        documents = []
+        for instance in self.mesh.instances:
+            sight = self.watch.sights.get(instance.name)
+            documents += [sight.document if sight else None, _read(instance.project_file(self.watch.slug))]
+        bare = [document and {**document, "projectPath": ""} for document in documents]
+        return bare[0] is not None and all(document == bare[0] for document in bare)
 
     async def drain(self) -> None:
         """SIGTERM to all; wait for the end of each. Raises `NotKept` when one does not end well in time."""
@@ -280,11 +372,10 @@ class Story:
         self.screen.say("kept", text, promise=promise)
 
 
-async def _fetched(api: httpx.AsyncClient, instance: Instance, slug: str) -> Any:
-    """The document, or None while there is none."""
+async def _fetched(api: httpx.AsyncClient, instance: Instance, slug: str) -> dict[str, Any] | None:
+    """The document, or None also while nobody answers."""
     try:
-        response = await api.get(instance.url + project_path(slug))
-        return response.json() if response.is_success else None
+        return await fetched(api, instance, slug)
     except (httpx.HTTPError, ValueError):
         return None
 

@@ -11,15 +11,16 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import trio
 from attrs import define, field, frozen
 
-from meshd.cli.demo.instances import Instance, Mesh
-from meshd.cli.output import NOTHING, mebibytes, percent, shown
-from meshd.model import Status
+from meshd.cli.client import project_path
+from meshd.cli.demo.instances import LOOK_AGAIN_S, Instance, Mesh
+from meshd.cli.demo.progress import Phase, phases_of
+from meshd.cli.output import NOTHING, mebibytes, percent
+from meshd.model import Role, Status
 
 LOOK_EVERY_S = 0.2
 ANSWER_WITHIN_S = 2.0
-LOOK_AGAIN_S = 0.02
 
-HEADERS = ("instance", "role", "seen as", "connected", "peers", "projects", "queued", "cpu", "memory", "api")
+HEADERS = ("instance", "role", "takes", "seen as", "peers", "queued", "cpu", "memory", "api")
 
 
 class NotKept(Exception):  # noqa: N818  the end of a story, told to a person
@@ -32,33 +33,37 @@ class NotKept(Exception):  # noqa: N818  the end of a story, told to a person
 
 @frozen
 class Sight:
-    """What one instance said at one moment. `states` are its peers' (alive, suspect, ...), by their instanceId."""
+    """What one instance said at one moment. `states` are its peers' (alive, suspect, ...), by their instanceId;
+    `document` is the project, None while it has none."""
 
     role: str
     connected: bool
     states: Mapping[str, str]
     online: frozenset[str]
-    projects: int
     queued: int
+    document: dict[str, Any] | None
 
     @classmethod
-    def from_json(cls, sync: Mapping[str, Any], peers: Sequence[Mapping[str, Any]], projects: Sequence[Any]) -> Sight:
-        """From `sync` of /api/health/detailed, and the lists of /api/hivemind/peers and /api/projects."""
+    def from_json(
+        cls, sync: Mapping[str, Any], peers: Sequence[Mapping[str, Any]], document: dict[str, Any] | None
+    ) -> Sight:
+        """From `sync` of /api/health/detailed, the list of /api/hivemind/peers, and the project."""
         return cls(
             role=sync["role"],
             connected=sync["connected"],
             states={peer["instanceId"]: peer["state"] for peer in peers},
             online=frozenset(peer["identity"]["instanceId"] for peer in sync["onlinePeers"]),
-            projects=len(projects),
             queued=sync["queuedChanges"],
+            document=document,
         )
 
 
 @define(eq=False)
 class Watch:
-    """The newest sight of every instance; None of one that does not answer."""
+    """The newest sight of every instance, and of the project `slug` there; None of one that does not answer."""
 
     mesh: Mesh
+    slug: str
     sights: dict[str, Sight | None] = field(factory=dict)
     _processes: dict[int, psutil.Process] = field(factory=dict)
 
@@ -67,7 +72,7 @@ class Watch:
         async with client() as api:
             while True:
                 try:
-                    self.sights[instance.name] = await _sight(api, instance)
+                    self.sights[instance.name] = await _sight(api, instance, self.slug)
                 except (httpx.HTTPError, ValueError, KeyError):
                     self.sights[instance.name] = None
                 await trio.sleep(LOOK_EVERY_S)
@@ -105,20 +110,33 @@ class Watch:
                 return False
         return True
 
+    def leader(self) -> Instance | None:
+        """Who leads, when exactly one says so."""
+        leaders = [
+            instance
+            for instance in self.mesh.instances
+            if instance.is_running and (sight := self.sights.get(instance.name)) and sight.role == Role.PRIMARY
+        ]
+        return leaders[0] if len(leaders) == 1 else None
+
+    def phases(self, instance: Instance) -> list[Phase]:
+        """The phases, as one instance last showed them."""
+        sight = self.sights.get(instance.name)
+        return phases_of(sight.document) if sight and sight.document else []
+
     def rows(self) -> list[tuple[str, ...]]:
         """The mesh as a table, one row per instance, under `HEADERS`."""
         return [self._row(instance) for instance in self.mesh.instances]
 
     def _row(self, instance: Instance) -> tuple[str, ...]:
-        seen_as = self._seen_as(instance)
+        takes, seen_as = ", ".join(instance.takes), self._seen_as(instance)
         cpu, memory = self._load(instance)
         port = f":{instance.api_port}"
         sight = self.sights.get(instance.name) if instance.is_running else None
         if sight is None:
-            return (instance.name, instance.state, seen_as, *[NOTHING] * 4, cpu, memory, port)
+            return (instance.name, instance.state, takes, seen_as, NOTHING, NOTHING, cpu, memory, port)
         peers = f"{len(sight.online)}/{len(self.mesh.instances) - 1}"
-        facts = (shown(sight.connected), peers, str(sight.projects), str(sight.queued))
-        return (instance.name, sight.role, seen_as, *facts, cpu, memory, port)
+        return (instance.name, sight.role, takes, seen_as, peers, str(sight.queued), cpu, memory, port)
 
     def _seen_as(self, instance: Instance) -> str:
         """How the others that answer see it: one word when they agree."""
@@ -143,11 +161,16 @@ def client() -> httpx.AsyncClient:
     return httpx.AsyncClient(timeout=ANSWER_WITHIN_S, trust_env=False, verify=False)
 
 
-async def _sight(api: httpx.AsyncClient, instance: Instance) -> Sight:
+async def _sight(api: httpx.AsyncClient, instance: Instance, slug: str) -> Sight:
     health = await _object(api, f"{instance.url}/api/health/detailed")
     peers = await _object(api, f"{instance.url}/api/hivemind/peers")
-    projects = await _object(api, f"{instance.url}/api/projects")
-    return Sight.from_json(health["sync"], peers["peers"], projects["projects"])
+    return Sight.from_json(health["sync"], peers["peers"], await fetched(api, instance, slug))
+
+
+async def fetched(api: httpx.AsyncClient, instance: Instance, slug: str) -> dict[str, Any] | None:
+    """The project as one instance has it, or None while it has none."""
+    response = await api.get(instance.url + project_path(slug))
+    return response.json() if response.is_success else None
 
 
 async def _object(api: httpx.AsyncClient, url: str) -> dict[str, Any]:
