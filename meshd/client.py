@@ -183,9 +183,9 @@ class Work(calls.Claim):
                 sent_s = boot_s()
                 with trio.move_on_after(self.left_s(sent_s)):
                     await self._look(wait_s, sent_s)
+                await trio.sleep(self.pause_s(sent_s + wait_s, boot_s()))
                 self.passed(boot_s())
                 wait_s = self.look_every_s(boot_s())
-                await trio.sleep(max(0.0, sent_s + wait_s - boot_s()))
             self.scope.cancel()
 
     async def _look(self, wait_s: float, sent_s: float) -> None:

@@ -264,6 +264,10 @@ class Claim:
     def left_s(self, now_s: float) -> float:
         return max(0.0, self.until_s - now_s)
 
+    def pause_s(self, until_s: float, now_s: float) -> float:
+        """How long to wait until then, when the daemon has answered before: not at all when the claim is over."""
+        return max(0.0, min(until_s, self.until_s) - now_s) if self.lost is None else 0.0
+
     def look_every_s(self, now_s: float) -> float:
         """How long until the daemon is to be asked again."""
         left_s = self.left_s(now_s)

@@ -12,10 +12,11 @@ import trio
 from meshd.api.app import create_app
 from meshd.api.server import serve
 from tests.api.local import Local
+from tests.api.working import OfMesh
 
 
 @asynccontextmanager
-async def serving(local: Local) -> AsyncIterator[str]:
+async def serving(local: Local | OfMesh, port: int = 0) -> AsyncIterator[str]:
     """The URL at which it is served; it ends as a daemon does, with its events."""
     stopping = trio.Event()
 
@@ -23,7 +24,7 @@ async def serving(local: Local) -> AsyncIterator[str]:
         await stopping.wait()
         local.events.close()
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", port)) as listening:
         host, port = listening.getsockname()
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(serve, create_app(local.instance()), [listening], stop))

@@ -13,6 +13,7 @@ from meshd.api.instance import Instance
 from meshd.configuration import Agents, Configuration
 from meshd.core.effects import Accepted, Rejected
 from meshd.core.inputs import Input, PutProject, Request, Started, TakeWork
+from meshd.events import EventStream
 from meshd.model import JsonObject
 from tests.api.local import ALONE, Local
 from tests.core.mesh import Host
@@ -50,20 +51,29 @@ async def at_work(
 
 @define(eq=False)
 class OfMesh:
-    """A host of a mesh; what its node sends arrives when the test lets it."""
+    """A host of a mesh; what its node sends arrives when the test lets it, or with `settles` at once."""
 
     mesh: Workforce
     host: Host
+    settles: bool = False
     apart: Local = field(factory=Local)  # for what the API needs besides a node
 
     async def submit(self, command: Request) -> Accepted | Rejected:
         self.mesh.step(self.host, command)
+        answer = self.host.replies[-1]
+        if self.settles:
+            self.mesh.settle()
         await trio.lowlevel.checkpoint()
-        return self.host.replies[-1]
+        return answer
 
     async def put(self, happened: Input) -> None:
         self.mesh.step(self.host, happened)
         await trio.lowlevel.checkpoint()
+
+    @property
+    def events(self) -> EventStream:
+        """It tells none of what happens on the host."""
+        return self.apart.events
 
     def instance(self) -> Instance:
         return evolve(
