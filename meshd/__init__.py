@@ -15,6 +15,7 @@ A module imports only from lower floors; a test walks the imports.
              links sockets store
              workspace agents capacity
              systemd logs events
+             client               for applications in Python, in their own processes; uses the API, not the daemon
     floor 1  core/                     the protocol, pure: no trio, time, random, logging, json or os
     floor 0  model configuration       words
              project errors
@@ -87,6 +88,9 @@ order, and what has to be durable is on disk before anybody hears of it: persist
   stopped or killed. A command that a daemon's end has ended is not begun again under the same claim.
 - Without a command a host claims what applications ask for, by `PUT /api/capacity` or by waiting for work, and nothing
   when nobody does: what it holds would wait, and no other host could have it.
+- A feature is handed to one application, by its name (`by`): who asks again under that name gets it again. What was
+  taken for somebody who hung up meanwhile is given back. The daemon does not watch applications: one that is killed
+  keeps its claim until it, or a person, says something of it.
 - Intake is switched by the setting `autoMode`, shared for all hosts or local for one. A phase that is `pending` can be
   claimed; one that names a `claimedBy` and no status counts as claimed.
 - With `hivemind.enabled: false` an instance is its own primary: nothing is queued, nobody is dialled.

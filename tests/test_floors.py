@@ -39,6 +39,9 @@ FLOORS: dict[str, int] = {
     "meshd.agents_memory": 2,
     "meshd.guard": 2,
     "meshd.capacity": 2,
+    "meshd.client": 2,
+    "meshd.client_calls": 2,
+    "meshd.client_sync": 2,
     "meshd.systemd": 2,
     "meshd.driver": 3,
     "meshd.connections": 3,
@@ -75,6 +78,9 @@ SAME_FLOOR = {
     ("meshd.agents", "meshd.agents_guard"),
     ("meshd.agents", "meshd.agents_memory"),
     ("meshd.agents_memory", "meshd.agents_guard"),
+    ("meshd.client", "meshd.client_calls"),  # one edge in three files: for trio, for threads, and what both ask
+    ("meshd.client", "meshd.client_sync"),
+    ("meshd.client_sync", "meshd.client_calls"),
     ("meshd.__main__", "meshd.cli"),  # the entry point
 }
 CORE_NEVER = {"trio", "time", "random", "logging", "json", "orjson", "os", "pathlib", "asyncio"}
@@ -84,13 +90,17 @@ NURSERIES = {
     *("meshd.connections", "meshd.driver", "meshd.runner", "meshd.daemon", "meshd.api", "meshd.cli"),
     "meshd.websocket",  # the library's reader runs in one, and so does each link that is accepted
     "meshd.links",  # accepts in memory as the websocket does
+    "meshd.client",  # the block of a claim has a task beside it that watches the claim
 }
 CATCHES_ALL = {
     "meshd.connections",  # one link's crash
     "meshd.api",  # one HTTP connection's
     "meshd.simulation",  # one seed's: what a node raises is what the seed found
     "meshd.websocket",  # whatever a peer's bytes make the library raise
+    "meshd.client",  # whatever ends an application's block is told, and goes on
+    "meshd.client_sync",
 }
+CLIENT_MAY = {"meshd.client_calls", "meshd.client_sync", "meshd.errors", "meshd.model"}
 NO_NAMES = {"util", "utils", "helper", "helpers", "manager", "handler", "service"}
 
 
@@ -267,6 +277,12 @@ def test_no_channel_is_without_a_bound(file: Path) -> None:
 def test_nothing_is_global_that_changes(file: Path) -> None:
     for node in ast.walk(tree_of(file)):
         assert not isinstance(node, ast.Global), f"{file}:{node.lineno}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.stem.startswith("client")], ids=module_of)
+def test_the_client_needs_nothing_of_the_daemon(file: Path) -> None:
+    if unit_of(module_of(file)) != "meshd.cli":
+        assert {name for _, name in imports_of(file) if name.startswith("meshd")} <= CLIENT_MAY
 
 
 def test_the_guard_needs_nothing_but_the_standard_library() -> None:

@@ -143,7 +143,7 @@ def test_changes_and_registers_have_the_shape_of_the_wire() -> None:
 
 PROPOSAL = Proposal(4, "alpha", "m1", "build", Stamp(7, 0, "dev-01"), "c-1", 2, "dev-03", 2, 1_773_480_413_589, 1)
 PROPOSED = {"term": 4, "slug": "alpha", "milestone": "m1", "phase": "build", "claim": "c-1", "generation": 2}
-PROPOSED |= {"holder": "dev-03", "priority": 2, "claimedMs": 1_773_480_413_589, "attempts": 1}
+PROPOSED |= {"life": [7, 0, "dev-01"], "holder": "dev-03", "priority": 2, "claimedMs": 1_773_480_413_589, "attempts": 1}
 ASKED = {"type": "vote_request", "term": 5, "candidate": "dev-02", "priority": 1, "pre": True, "peersHash": "ab"}
 BEATS = {"type": "heartbeat", "instanceId": "dev-02", "timestamp": "2026-03-14T09:26:53.589Z"}
 
@@ -342,7 +342,7 @@ IDENTITY = {name: maybe(TEXTS) for name in ("store", "sync_role", "primary_url",
 IDENTITY |= {name: maybe(COUNTS) for name in ("protocol", "min_protocol", "clock")}
 LEADS = {"leads": maybe(COUNTS), "authoritative": maybe(st.booleans())}
 PROPOSALS = st.builds(
-    Proposal, COUNTS, NAMES, NAMES, NAMES, TEXTS, COUNTS, NAMES, maybe(COUNTS), TIMES, attempts=COUNTS
+    Proposal, COUNTS, NAMES, NAMES, NAMES, STAMPS, TEXTS, COUNTS, NAMES, maybe(COUNTS), TIMES, attempts=COUNTS
 )
 
 
@@ -569,7 +569,8 @@ def asked(more: str) -> str:
     return f'{{"type":"vote_request","term":1,"candidate":"a","priority":0,"pre":true,"peersHash":"",{more}}}'
 
 
-VOTED = '"term":1,"slug":"p","milestone":"m","claim":"c","generation":1,"holder":"a","priority":null,"claimedMs":1'
+VOTED = '"term":1,"slug":"p","milestone":"m","life":[1,0,"a"],"claim":"c","generation":1,"holder":"a"'
+VOTED += ',"priority":null,"claimedMs":1'
 
 
 def vote(proposal: str) -> str:
@@ -690,6 +691,7 @@ MALFORMED = {
     decision('"generation":"1"'): f"decision.generation: {COUNT} '1'",
     '{"type":"propose","term":1}': "propose.proposal: missing",
     propose('"phase":".b"'): f"propose.proposal.phase: a phase {UNSAFE} '.b'",
+    propose('"life":[1]'): f"propose.proposal.life: {NO_STAMP} an array of 1",
     propose('"holder":""'): f"propose.proposal.holder: an instanceId {EMPTY}",
     propose('"priority":true'): f"propose.proposal.priority: {COUNT} true",
     propose('"attempts":-1'): f"propose.proposal.attempts: {COUNT} -1",

@@ -137,10 +137,11 @@ class Phases:
     async def _claimed(self, place: Place, wait_s: float) -> Feature:
         """Ask for a phase, and wait for the decision and the feature. Raises `ApiError`."""
         claim = (await submit(self.instance, ClaimPhase(0, *place))).revision
-        with trio.move_on_after(wait_s):
-            while (decision := self._decision(claim)) and decision.reason == ASKED:
-                await trio.sleep(LOOK_EVERY_S)
         decision = self._decision(claim)
+        with trio.move_on_after(wait_s):
+            while decision and decision.reason == ASKED:
+                await trio.sleep(LOOK_EVERY_S)
+                decision = self._decision(claim)
         if decision is None or decision.reason in (ASKED, UNANSWERED):
             text = "nobody has decided in time; it may be granted yet: GET /api/features shows it then"
             raise ApiError(409, "undecided", text)

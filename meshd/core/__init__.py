@@ -32,7 +32,7 @@ Two dialects share the port. An instance speaks the **original** dialect until t
 | `nominate` | who was asked by a person, to the primary | hand over to `instanceId` |
 | `claim` | claimant to primary | may I have this phase: `claim` (the name of the request, however often it is sent), `slug`, `milestone`, `phase`, `generation` (as seen), `overflow` (no work of its own focus was found for a while) |
 | `decision` | primary to claimant | `claim`, `granted`, `reason` (`granted`, or why not), `generation`, `claimedBy` |
-| `propose` | primary to voters | keep the `proposal` of a claim for whoever leads next: `{term, slug, milestone, phase, claim, generation, holder, priority, claimedMs, attempts}`; `term` |
+| `propose` | primary to voters | keep the `proposal` of a claim for whoever leads next: `{term, slug, milestone, phase, life, claim, generation, holder, priority, claimedMs, attempts}`; `term` |
 | `stored` | voter to primary | the proposal of `claim` in `term` is on its disk (`accepted`), or is not for a `reason` |
 | `leases` | primary that decides to holder | the answer to heartbeat `beat`: claims that are `valid` from the moment it was sent, and those that are `lost: {claim: reason}`; `term` |
 | `compared` | either, at the end of an exchange | all was sent that the other side lacked; `term`, `proposals` (what it has stored of claims in doubt) |

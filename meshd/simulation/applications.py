@@ -16,7 +16,7 @@ from meshd.core.inputs import (
     StepDown,
     TakeConflict,
 )
-from meshd.model import Json, JsonObject
+from meshd.model import Json, JsonObject, Role
 from meshd.simulation import agents
 from meshd.simulation.invariants import SECRET
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SLUGS = ("atlas", "borealis", "cygnus", "draco")
 EDIT_EVERY_S = 30.0
+LOOK_EVERY_S = 45.0
 WORK_AFTER_S = 60.0
 
 
@@ -99,6 +100,16 @@ def _another_primary(world: World, host: Host) -> None:
     else:
         name = world.chance.choice(world.hosts).name
         world.command(host, lambda number: PromoteInstance(number, name))
+
+
+def see_to_a_primary(world: World) -> None:
+    """Where nobody promotes itself, a person looks who leads until somebody does, and has the first one lead."""
+    if world.configurations[0].hivemind.failover != "manual":
+        return
+    first = world.hosts[0]
+    if all(host.node is None or host.node.snapshot(world.now(host)).role is Role.WORKER for host in world.hosts):
+        world.command(first, PromoteInstance)
+    world.at(world.now_s + LOOK_EVERY_S, see_to_a_primary, world)
 
 
 def _settings(world: World, host: Host) -> None:

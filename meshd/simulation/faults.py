@@ -8,6 +8,7 @@ with their link, doubled by a link that is dialled again, and overtake each othe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from itertools import permutations, product
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,6 +17,7 @@ from attrs import define, field
 from meshd.core.inputs import Received
 from meshd.core.messages import FeatureEvent, UtcMs
 from meshd.simulation import meshes
+from meshd.simulation.meshes import Variant
 
 if TYPE_CHECKING:
     from meshd.simulation.host import Host
@@ -33,6 +35,7 @@ class Storm:
 
     world: World
     until_s: float
+    table: Table = field(factory=lambda: TABLE)
     count: int = 0
     active: list[Fault] = field(factory=list)
 
@@ -43,7 +46,7 @@ class Storm:
             self.world.at(next_s, self._strike)
 
     def _strike(self) -> None:
-        kind = self.world.chance.choices(KINDS, WEIGHTS)[0]
+        kind = self.world.chance.choices([kind for kind, _ in self.table], [weight for _, weight in self.table])[0]
         fault = kind(self.world)
         text, duration_s = next(fault)
         self.count += 1
@@ -64,7 +67,7 @@ class Storm:
             next(fault, None)
         self.active.clear()
         for host in self.world.hosts:
-            host.stalled_until_s = min(host.stalled_until_s, self.world.now_s)
+            self.world.wake(host)
             self._revive(host)
 
     def _revive(self, host: Host) -> None:
@@ -231,6 +234,14 @@ def divergence(world: World) -> Fault:
     world.start(host)
 
 
+def backup(world: World) -> Fault:
+    """A database is copied, and a while later somebody puts the copy in its place."""
+    host = world.chance.choice(world.hosts)
+    copy = deepcopy(host.disk)
+    yield f"backup: {host} will have lost what comes on its disk", world.chance.choice([5.0, 60.0, 300.0])
+    world.restore(host, copy)
+
+
 def _start(world: World, host: Host) -> None:
     world.start(host)
 
@@ -243,7 +254,8 @@ def _names(hosts: Sequence[Host]) -> str:
     return " ".join(host.name for host in hosts)
 
 
-TABLE: Sequence[tuple[Callable[[World], Fault], float]] = (
+Table: TypeAlias = Sequence[tuple[Callable[["World"], Fault], float]]
+TABLE: Table = (
     (partition, 3),
     (one_way, 2),
     (half_open, 2),
@@ -261,5 +273,8 @@ TABLE: Sequence[tuple[Callable[[World], Fault], float]] = (
     (slow_disk, 1.5),
     (divergence, 0.7),
 )
-KINDS = [kind for kind, _ in TABLE]
-WEIGHTS = [weight for _, weight in TABLE]
+
+
+def table_for(like: Variant) -> Table:
+    """The faults of a mesh, and how often each comes beside the others."""
+    return (*TABLE, (backup, 1.5)) if like.has_backups else TABLE

@@ -2,13 +2,15 @@
 
 A hook is called only where a class has its own: `stepped` after every step of a host, `saved` for each record that
 comes on disk, `sent` for each frame, `told` for each event that applications see, `acknowledged` for each edit whose
-reply was released, `began` and `finished` for the work of agents, `ended` when everything is healed and has had its
-quiet time. What they are given is what anybody may see of a node: its vitals after every step, its snapshot at the end.
+reply was released, `began` and `finished` for the work of agents, `restored` when a host has lost what came on its
+disk after a backup, `ended` when everything is healed and has had its quiet time. What they are given is what anybody
+may see of a node: its vitals after every step, its snapshot at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import TypeAlias
 
 from attrs import define, field
@@ -23,7 +25,7 @@ from meshd.core.messages import Message
 from meshd.core.phases import Place
 from meshd.core.snapshot import Snapshot, Vitals
 from meshd.core.standing import Policy
-from meshd.model import Now, Role, Stamp, Status
+from meshd.model import Json, Now, Role, Stamp, Status
 from meshd.project import claimed_phase
 from meshd.simulation.host import Host
 
@@ -49,6 +51,7 @@ class Invariant:
     def acknowledged(self, host: Host, written: Document) -> None: ...
     def began(self, host: Host, feature: Feature) -> None: ...
     def finished(self, host: Host, feature: Feature) -> None: ...
+    def restored(self, host: Host, hosts: Sequence[Host]) -> None: ...
     def ended(self, snapshots: Sequence[tuple[Host, Snapshot]]) -> None: ...
 
     def require(self, is_so: bool, text: str) -> None:
@@ -56,16 +59,23 @@ class Invariant:
             raise Violation(self.name, text)
 
 
+def _recalls(host: Host, term: int) -> bool:
+    """Whether a host that was restored knows whom it voted for in a term, if it has."""
+    ballot = host.disk.ballot
+    return term < ballot.term or (term == ballot.term and ballot.vote is not None)
+
+
 @define(eq=False)
 class OneDecides(Invariant):
     """At most one instance decides in a term; where voters elect, at most one decides at any moment.
 
-    Also among instances of which some were given other peers or times. Without voters nothing is promised to others.
+    Also among instances of which some were given other peers or times. Without voters it is so among those that were
+    given the same peers, of which each has terms of its own.
     """
 
     name = "I1"
     clock: Callable[[Host], Now]
-    _deciders: dict[tuple[bool, int], Host] = field(factory=dict)
+    _deciders: dict[tuple[tuple[str, ...], int], Host] = field(factory=dict)
     _decides: dict[Host, int] = field(factory=dict)
 
     def stepped(self, host: Host, vitals: Vitals) -> None:
@@ -75,8 +85,12 @@ class OneDecides(Invariant):
         elif self._decides.get(host) != term:
             self._begins(host, term, is_elected=vitals.policy == Policy.QUORUM)
 
+    def restored(self, host: Host, hosts: Sequence[Host]) -> None:
+        """It may vote again in terms that it has forgotten: a second decider in one of them is no fault."""
+        self._deciders = {key: decider for key, decider in self._deciders.items() if _recalls(host, key[1])}
+
     def _begins(self, host: Host, term: int, *, is_elected: bool) -> None:
-        decider = self._deciders.setdefault((is_elected, term), host)
+        decider = self._deciders.setdefault((() if is_elected else host.configuration.hivemind.peers, term), host)
         self.require(decider is host, f"{decider} and {host} decide in term {term}")
         for other in self._decides if is_elected else ():
             if other is host or other.node is None:
@@ -105,6 +119,15 @@ class NothingLost(Invariant):
         if isinstance(record, effects.SaveDocument) and record.ended:
             deleted = Document(record.slug, record.life, {}, record.ended)
             self._ended[record.slug] = merge(self._ended.get(record.slug), deleted)
+
+    def restored(self, host: Host, hosts: Sequence[Host]) -> None:
+        """What was on this disk alone is lost for good."""
+        self._written = [each for each in self._written if self._is_held(each[1], hosts)]
+
+    def _is_held(self, written: Document, hosts: Sequence[Host]) -> bool:
+        copies = [host.disk.documents[written.slug] for host in hosts if written.slug in host.disk.documents]
+        here = reduce(merge, copies) if copies else self._ended.get(written.slug)
+        return here is not None and merge(here, written) is here
 
     def ended(self, snapshots: Sequence[tuple[Host, Snapshot]]) -> None:
         for host, snapshot in snapshots:
@@ -135,6 +158,8 @@ class Converged(Invariant):
             self.require(snapshot.root == first.root, f"the roots of {first_host} and {host} differ")
             self.require(_living(snapshot) == living, f"the documents of {first_host} and {host} differ")
             self.require(not snapshot.queued_changes, f"{host} still queues {snapshot.queued_changes} changes")
+            links = len(names) - 1 if snapshot.role is Role.PRIMARY else 1
+            self.require(len(host.ways) == links, f"{host} has {len(host.ways)} links, not {links}")
             statuses = {member.instance_id: member.status for member in snapshot.members}
             expected = dict.fromkeys(names - {host.name}, Status.ALIVE)
             self.require(statuses == expected, f"{host} sees {statuses}")
@@ -158,8 +183,8 @@ class ToldOnce(Invariant):
     name = "I6"
     _stored: dict[str, int] = field(factory=dict)
     _told_ids: dict[str, int] = field(factory=dict)
-    _revisions: dict[str, set[tuple[object, object]]] = field(factory=dict)
-    _last: dict[tuple[str, object], str] = field(factory=dict)
+    _revisions: dict[str, set[tuple[Json, Json]]] = field(factory=dict)
+    _last: dict[tuple[str, str], str] = field(factory=dict)
 
     def saved(self, host: Host, record: effects.Record) -> None:
         if not isinstance(record, effects.SaveEvent):
@@ -172,10 +197,20 @@ class ToldOnce(Invariant):
             seen = self._revisions.setdefault(host.name, set())
             self.require((slug, revision) not in seen, f"{host} tells {event.type} of {slug} twice: {revision}")
             seen.add((slug, revision))
-            was = self._last.get((host.name, slug), "project:deleted")
+            was = self._last.get((host.name, str(slug)), "project:deleted")
             is_birth = event.type == "project:created"
             self.require(is_birth == (was == "project:deleted"), f"{host} tells {event.type} of {slug} after {was}")
-            self._last[host.name, slug] = event.type
+            self._last[host.name, str(slug)] = event.type
+
+    def restored(self, host: Host, hosts: Sequence[Host]) -> None:
+        """It goes on from what its disk holds, and tells again what it has forgotten."""
+        events, documents = host.disk.events, host.disk.documents.values()
+        self._stored[host.name] = self._told_ids[host.name] = max(events, default=0)
+        living = {document.slug: document.digest for document in documents if document.ended is None}
+        self._revisions[host.name] = set(living.items())
+        for name, slug in list(self._last):
+            if name == host.name:
+                self._last[name, slug] = "project:updated" if slug in living else "project:deleted"
 
     def told(self, host: Host, event: effects.Emit) -> None:
         before = self._told_ids.get(host.name, 0)
@@ -207,6 +242,10 @@ class TermsGoOn(Invariant):
         assert ballot.vote is not None
         cast = self._votes.setdefault((host.name, ballot.term), ballot.vote)
         self.require(cast == ballot.vote, f"{host} votes for {cast} and for {ballot.vote} in one term, {ballot.term}")
+
+    def restored(self, host: Host, hosts: Sequence[Host]) -> None:
+        """Of what it voted since the backup it knows nothing."""
+        self._votes = {key: vote for key, vote in self._votes.items() if key[0] != host.name or _recalls(host, key[1])}
 
     def sent(self, host: Host, message: Message) -> None:
         term = getattr(message, "term", 0)

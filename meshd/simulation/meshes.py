@@ -4,23 +4,50 @@ from __future__ import annotations
 
 from random import Random
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from meshd.configuration import Compaction, Configuration, Hivemind, Outbox, Protolab
 from meshd.model import Role
 
 DAY_MS = 86_400_000
+VARIANTS = "variant 13003 of "
+"""Before a seed's number, the seed of its variant: one by which all of tests/simulation/seeds.txt stay plain."""
+
+
+@frozen
+class Variant:
+    """What some meshes have and most have not.
+
+    `failover` as in the configuration. `has_backups`: databases are restored from backups. `is_hurried`: the TTL is
+    shorter than the time after which a connection that is silent one way is given up.
+    """
+
+    failover: str = "auto"
+    has_backups: bool = False
+    is_hurried: bool = False
+
+
+PLAIN = Variant()
+
+
+def variant(seed: int) -> Variant:
+    """What the mesh of a seed is like: drawn by a generator of its own, so that a plain one is the same run anyway."""
+    chance = Random(f"{VARIANTS}{seed}")
+    failover = chance.choices(["auto", "priority", "manual"], [17, 2, 1])[0]
+    return Variant(failover, has_backups=chance.random() < 0.25, is_hurried=chance.random() < 0.08)
 
 
 def url_of(name: str) -> str:
     return f"ws://{name}:4444"
 
 
-def draw(chance: Random, nodes: int) -> list[Configuration]:
-    """The configurations of a mesh of `nodes` instances: one `peers` for all, the specification's times."""
+def draw(chance: Random, nodes: int, like: Variant = PLAIN) -> list[Configuration]:
+    """The configurations of a mesh of `nodes` instances: one `peers` for all, mostly the specification's times."""
     names = [f"dev-{number:02}" for number in range(1, nodes + 1)]
     failback = chance.choice(["auto", "auto", "manual"])
-    hivemind = Hivemind(enabled=True, peers=tuple(map(url_of, names)), failback=failback)
+    hivemind = Hivemind(enabled=True, peers=tuple(map(url_of, names)), failover=like.failover, failback=failback)
+    if like.is_hurried:
+        hivemind = evolve(hivemind, heartbeat_interval_ms=3000, peer_ttl_ms=12_000)
     witness = chance.choice([None, None, nodes - 1]) if nodes > 2 else None
     retention_ms = chance.choice([7 * DAY_MS, 7 * DAY_MS, 600_000])
     return [

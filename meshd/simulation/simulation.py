@@ -16,7 +16,7 @@ from meshd.configuration import Configuration
 from meshd.core.node import Node
 from meshd.core.snapshot import Snapshot
 from meshd.simulation import agents, applications, meshes
-from meshd.simulation.faults import Storm
+from meshd.simulation.faults import Storm, table_for
 from meshd.simulation.host import Host
 from meshd.simulation.invariants import DrainedIsOffline, Violation
 from meshd.simulation.network import MAX_LATENCY_S
@@ -54,9 +54,9 @@ def simulate(
     make_node: MakeNode = Node,
 ) -> Result:
     """Run one seed with so many nodes for so many simulated hours of faults."""
-    chance = Random(seed)
-    world = World(chance, _equipped(seed, meshes.draw(chance, nodes)), trace, make_node)
-    storm = Storm(world, hours * 3600)
+    chance, like = Random(seed), meshes.variant(seed)
+    world = World(chance, _equipped(seed, meshes.draw(chance, nodes, like)), trace, make_node)
+    storm = Storm(world, hours * 3600, table_for(like))
     invariant = text = ""
     try:
         _run(world, storm)
@@ -92,6 +92,7 @@ def _run(world: World, storm: Storm) -> None:
     world.run(storm.until_s)
     world.note(None, "all is healed, and quiet")
     storm.heal()
+    applications.see_to_a_primary(world)
     world.run(world.now_s + meshes.quiet_s(world.configurations[0]))
     snapshots = _snapshots(world)
     for each in world.invariants:

@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from random import Random
 from typing import Any
 
@@ -178,6 +178,14 @@ class World:
         self.network.process_ended(host)
         self.agents.gone(host)
 
+    def restore(self, host: Host, copy: Kept) -> None:
+        """Start a process anew on an earlier copy of its database."""
+        self.end(host)
+        host.disk = copy
+        for each in self.invariants:
+            each.restored(host, self.hosts)
+        self.start(host)
+
     def drain(self, host: Host) -> None:
         """SIGTERM: the node says goodbye, the links flush and close, the process ends."""
         if host.node is not None and not host.is_draining:
@@ -197,6 +205,15 @@ class World:
             host.stalled_until_s = self.now_s + duration_s
             self.network.stalled(host)
             self.at_host(host.stalled_until_s, host, self.network.resumed, host)
+
+    def wake(self, host: Host) -> None:
+        """SIGCONT before its time: what waited for the end of the stop happens."""
+        until_s, host.stalled_until_s = host.stalled_until_s, min(host.stalled_until_s, self.now_s)
+        if until_s > self.now_s:
+            self._heap[:] = [
+                (self.now_s, *each[1:]) if each[2] is host and each[0] == until_s else each for each in self._heap
+            ]
+            heapify(self._heap)
 
     def _repeat(self, host: Host, due_s: float, interval_s: float, due: inputs.Input) -> None:
         if not host.is_draining:

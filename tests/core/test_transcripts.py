@@ -1,9 +1,11 @@
 """Named scenarios as text: `tests/transcripts/*.txt`, each a conversation of what happens and what the mesh does.
 
 A transcript is a row of steps. A step is lines of inputs, `----`, and the effects that follow, up to an empty line;
-without `----` nobody looks at the effects. `#` begins a comment. Inputs, times in seconds, TTL 12 and heartbeat 3:
+without `----` nobody looks at the effects. `#` begins a comment. Inputs, times in seconds, TTL 12 and heartbeat 3; a
+claim lasts 30, its lock delay 5, intake looks every 10:
 
     mesh 3 [failover=..] [failback=..] [primary=dev-01|none] [witness=dev-03]
+           [work=dev-02,dev-03] [partitioned=continue]    those that work have a command, for one phase at a time
     start|crash|drain|swallow NAME..     swallow: its links stay open, nothing arrives, until `heal`
     wait SECONDS | stall NAME SECONDS
     cut NAME.. | NAME..                  no way between the groups; `heal` ends it
@@ -12,10 +14,14 @@ without `----` nobody looks at the effects. `#` begins a comment. Inputs, times 
     dial NAME NAME                       the first opens a link to the second, whether it has one or not
     end NAME NAME                        the oldest link between the two ends
     write NAME SLUG KEY=VALUE..
+    plan NAME PHASE..                    a project with these phases; PHASE<OTHER depends on the other
+    end PHASE done|failed on NAME        the command that works on it there ends by itself
+    busy NAME | idle NAME                claims nothing new, or does again
+    lose KIND.. | find                   messages of these kinds are lost on their way, until `find`
     promote NAME [on NAME] | step-down NAME
     ask NAME for NAME term=N [pre=yes] [transfer=NAME]    the first is asked to vote for the second
     backup NAME | restore NAME           a copy of the disk; the host is down when it is put back
-    show roles|members NAME|documents|queue|links|votes
+    show roles|members NAME|documents|queue|links|votes|claims|work
 
 An effect is `SECONDS NAME: what`, with the seconds since the step began: events, warnings and what the specification's
 runbook looks for in the log, links that are refused, answers to people.
@@ -27,17 +33,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 
 from meshd.core import effects, inputs, messages
 from meshd.core.effects import Effect, Level
 from meshd.core.handshake import GOING_AWAY
+from meshd.core.inputs import Outcome
 from meshd.model import JsonObject
-from tests.core.electorate import Electorate, leadership
+from tests.core.boards import milestone, phase, project
+from tests.core.electorate import leadership
 from tests.core.mesh import ABNORMAL, Disk, Host, url_of
+from tests.core.workforce import INTAKE, Run, Workforce, equipped
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
 FILES = sorted(FOLDER.glob("*.txt"))
@@ -52,7 +62,17 @@ SHOWN = (
     "replayed",
     "code",
     "subject",
+    "phaseSlug",
+    "holder",
+    "kept",
+    "released",
+    "outcome",
 )
+KINDS: dict[str, type[messages.Message]] = {
+    "changes": messages.Changes,
+    "decisions": messages.Decision,
+    "stored": messages.ProposalStored,
+}
 """What of an event's payload a reader wants to see."""
 
 
@@ -63,7 +83,7 @@ def words(line: str) -> tuple[list[str], dict[str, str]]:
 
 
 @define(eq=False)
-class Stage(Electorate):
+class Stage(Workforce):
     """A mesh that writes down what it does."""
 
     lines: list[str] = field(factory=list)
@@ -112,7 +132,7 @@ class Stage(Electorate):
                 self.reset(*hosts)
             case "dial":
                 self._dial(hosts[0], url_of(names[1]))
-            case "end":
+            case "end" if len(hosts) == 2:
                 self.end_oldest(*hosts)
             case "backup":
                 self.backups[names[0]] = copy.deepcopy(hosts[0].disk)
@@ -121,9 +141,9 @@ class Stage(Electorate):
             case "show":
                 self.show(*names)
             case _:
-                self.order(verb, hosts, names, options)
+                self.told_by_people(verb, hosts, names, options)
 
-    def order(self, verb: str, hosts: list[Host], names: list[str], options: dict[str, str]) -> None:
+    def told_by_people(self, verb: str, hosts: list[Host], names: list[str], options: dict[str, str]) -> None:
         """What people and candidates ask for."""
         match verb:
             case "write":
@@ -138,6 +158,19 @@ class Stage(Electorate):
                 self.answered(hosts[0], hosts[0].replies[-1])
             case "ask":
                 self.ask(hosts[0], hosts[1], options)
+            case "plan":
+                listed = [name.split("<") for name in names[1:]]
+                self.answered(
+                    hosts[0], self.put(hosts[0], "site", project(milestone("m", *(phase(*n) for n in listed))))
+                )
+            case "busy" | "idle":
+                self.step(hosts[0], inputs.SetDraining(1, is_draining=verb == "busy"))
+            case "lose":
+                self.carry = partial(lost, tuple(KINDS[name] for name in names))
+            case "find":
+                self.carry = lambda message: message
+            case "end":
+                self.end_work(names[0], names[1], hosts[0])
             case _:
                 raise AssertionError(f"no such input: {verb}")
 
@@ -168,6 +201,15 @@ class Stage(Electorate):
                 case effects.Send(_, messages.Vote(term, _, granted, reason)):
                     self.tell(f"{voter.name}: term {term}, {'granted' if granted else reason}")
 
+    def end_work(self, name: str, outcome: str, host: Host) -> None:
+        of_it = (run for run in self.runs if run.feature.phase == name and run.host == host.name)
+        run = next(run for run in of_it if run.ended_s is None)
+        self._ended(run, Outcome(outcome), outcome, error="it does not compile" if outcome == "failed" else None)
+
+    def _mark(self, run: Run, why: str) -> None:
+        super()._mark(run, why)
+        self.tell(f"{run.host}: work on {run.feature.phase} ends: {why}")
+
     def end_oldest(self, one: Host, other: Host) -> None:
         number = min(number for number, pipe in one.pipes.items() if other in pipe.ends)
         self._end(one.pipes[number], ABNORMAL, "connection reset")
@@ -191,9 +233,23 @@ class Stage(Electorate):
                 return f"{snapshot.queued_changes} queued"
             case "links":
                 return f"{len(host.pipes)} links"
-            case "votes":
-                return f"term {host.disk.ballot.term}, vote for {host.disk.ballot.vote}"
-        raise AssertionError(f"nothing to show: {what}")
+        return self.shown_further(what, host)
+
+    def shown_further(self, what: str, host: Host) -> str:
+        assert what in ("votes", "claims", "work"), f"nothing to show: {what}"
+        if what == "votes":
+            return f"term {host.disk.ballot.term}, vote for {host.disk.ballot.vote}"
+        if what == "work":
+            works = [run.feature.phase for run in self.runs if run.ended_s is None and run.host == host.name]
+            return f"works on {', '.join(works) or 'nothing'}"
+        claims = ((each.name, each.claim) for each in self.work(host).ledger.board.claimable_order())
+        said = [f"{name} {claim.holder} {claim.status} {claim.generation}" for name, claim in claims if claim]
+        return ", ".join(said) or "no claims"
+
+
+def lost(kinds: tuple[type[messages.Message], ...], message: messages.Message) -> messages.Message:
+    """What arrives of a message when those of these kinds are lost."""
+    return messages.Ignored("lost") if isinstance(message, kinds) else message
 
 
 def told(effect: Effect) -> Iterator[str]:
@@ -204,6 +260,10 @@ def told(effect: Effect) -> Iterator[str]:
         case effects.Note(level, text) if level == Level.WARNING or text.startswith("Partition"):
             if not text.startswith("cannot reach"):  # an error is an alert, whose event is shown
                 yield f"log {text}"
+        case effects.StartWork(feature):
+            yield f"begins to work on {feature.phase}, generation {feature.generation}"
+        case effects.StopWork(_, reason):
+            yield f"stops its work: {reason}"
         case effects.HangUp(_, code, reason) if code != GOING_AWAY:
             yield f"hangs up with {code} {reason}"
 
@@ -251,6 +311,10 @@ def a_stage(line: str) -> Stage:
         witnesses=options.get("witness", "").split(),
     )
     assert isinstance(stage, Stage)
+    if "work" in options:
+        intake = evolve(INTAKE, when_partitioned=options.get("partitioned", "pause"))
+        for host in stage.hosts.values():
+            host.configuration = equipped(host.configuration, host.name in options["work"].split(","), intake)
     return stage
 
 
@@ -262,8 +326,8 @@ def test_the_mesh_does_what_the_transcript_says(file: Path) -> None:
 
 
 def test_there_is_one_for_each_named_scenario() -> None:
-    """The runbook's, and of the design's directed ones those that need no claims."""
-    named = {"split-brain", "stuck-peer", *(f"{letter}-" for letter in "ghijklmno")}
+    """The runbook's, and the design's directed ones."""
+    named = {"split-brain", "stuck-peer", *(f"{letter}-" for letter in "abcdefghijklmno")}
     stems = [file.stem for file in FILES]
     assert [name for name in sorted(named) if not any(stem.startswith(name) for stem in stems)] == []
 

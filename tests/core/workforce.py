@@ -2,7 +2,8 @@
 
 - The command is a twin of the real one: it begins with `StartWork`, ends when `end` says so (or after `lasts_s`), is
   killed when its lease ends, whatever its node does, and takes `stops_s` to stop. With its host it is gone at once.
-- After every step: no phase is worked on by two commands at once. What is not so is kept in `broken`.
+- After every step: no phase is worked on by two commands at once, unless `continue` allows it, and nothing is begun
+  twice. What is not so is kept in `broken`.
 - Times are short: a claim lasts 30 s, a lock delay 5 s, ticks come every 10 s, heartbeats every 3 s, the TTL is 12 s.
 """
 
@@ -133,7 +134,7 @@ class Workforce(Electorate):
 
     # What happens
 
-    def end(self, place: Place, outcome: Outcome = Outcome.DONE, **said: str) -> None:
+    def end(self, place: Place, outcome: Outcome = Outcome.DONE, **said: str | None) -> None:
         """The command that works on a phase ends by itself."""
         (run,) = [run for run in self.runs if run.feature.place == place and run.ended_s is None]
         self._ended(run, outcome, "by itself", **said)
@@ -193,8 +194,9 @@ class Workforce(Electorate):
         self.asked.append((self.mono_s, host.name, effect))
 
     def _begin(self, host: Host, feature: Feature, until_s: float) -> None:
+        may_be_double = host.configuration.work_intake.when_partitioned == "continue"
         for run in self.runs:
-            if run.ended_s is None and run.feature.place == feature.place:
+            if run.ended_s is None and run.feature.place == feature.place and not may_be_double:
                 self._break(f"{host.name} begins {feature.place} while {run.host} works on it")
             if run.host == host.name and run.feature.claim == feature.claim:
                 self._break(f"{host.name} begins {feature.claim} twice")
@@ -241,7 +243,7 @@ class Workforce(Electorate):
         elif outcome is Outcome.RELEASED:
             self.step(host, inputs.WorkEnded(claim, outcome))
 
-    def _ended(self, run: Run, outcome: Outcome, why: str, **said: str) -> None:
+    def _ended(self, run: Run, outcome: Outcome, why: str, **said: str | None) -> None:
         self._mark(run, why)
         host = self.hosts[run.host]
         if host.node and host.name not in self.stalled:

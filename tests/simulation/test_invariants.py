@@ -17,15 +17,8 @@ from meshd.core.node import Node
 from meshd.core.replication import Replication
 from meshd.core.voting import Voter
 from meshd.model import Now
-from meshd.simulation.simulation import simulate
-from meshd.simulation.world import MakeNode
 
-WITHIN_SEEDS = 30
-
-
-def found(invariant: str, nodes: int = 4, make_node: MakeNode = Node) -> bool:
-    """Whether one of the first seeds finds it."""
-    return any(simulate(seed, nodes, make_node=make_node).invariant == invariant for seed in range(WITHIN_SEEDS))
+from .mutations import found
 
 
 def test_i1_a_voter_that_elects_another_while_a_primary_counts_on_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from random import Random
 
 import pytest
@@ -104,3 +105,27 @@ def test_events_of_an_unknown_kind_are_not_lost_in_silence() -> None:
     with pytest.raises(AssertionError, match="no disk keeps"):
         host.disk.apply(Emit("x", {}))  # type: ignore[arg-type]  # what no disk keeps
     assert world.steps
+
+
+def test_a_stop_that_ends_before_its_time_holds_nothing_back() -> None:
+    world, host, lines = one(Counts)
+    world.run(1.0)
+    world.stall(host, 200.0)
+    world.run(70.0)
+    world.wake(host)
+    world.run(71.0)
+
+    beats = [float(line.split()[0]) for line in lines if "HeartbeatDue" in line]
+    assert beats == [0.0, 70.0, 70.0]
+
+
+def test_a_restored_database_is_what_it_was() -> None:
+    world, host, _ = one(Counts)
+    world.run(10.0)
+    copy = deepcopy(host.disk)
+    world.run(1000.0)
+    assert host.disk.seqs == {"x": 4}
+    world.restore(host, copy)
+
+    assert host.node is not None
+    assert host.disk.seqs == {"x": 1}
