@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,44 +101,58 @@ def _show(url: str, found: dict[str, Any], *, as_json: bool) -> None:
     "--timeout", type=DurationType(), default="2h", show_default=True, help="How long to wait until it is idle."
 )
 @click.option("--release", is_flag=True, help="Give back what is held, instead of waiting for it.")
-@click.option("--stop", is_flag=True, help="End the daemon as well; running commands have drain.workTimeoutMs.")
+@click.option("--stop", is_flag=True, help="End the daemon once it is idle.")
 @daemon_options
 @json_option
 def drain(timeout: float, release: bool, stop: bool, url: str | None, config_file: Path | None, as_json: bool) -> None:
-    """Claim nothing new, keep what is held, and return when the host is idle. Changes what it takes.
+    """Claim nothing new, and return when the host is idle.
 
-    It shows as draining everywhere until `meshd undrain`, or until it is started again. Exit code 1 when it is not
-    idle in time; it stays draining.
+    What is held is kept until it is done. Changes what the host takes: it shows as draining everywhere until `meshd
+    undrain`, or until it is started again. What it waits for is told on standard error. Exit code 1 when it is not idle
+    in time: it stays draining then, and is not ended.
 
-    With --json: {"version", "url", "drain"}, as in GET /api/drain.
+    With --json: {"version", "url", "drain", "stopped"}: drain is as in GET /api/drain, stopped says whether the daemon
+    was told to end.
     """
     ends_s = time.monotonic() + timeout
-    content = json.dumps({"release": release, "stop": stop}).encode()
     with Daemon(url, config_file) as daemon:
-        found: dict[str, Any] = daemon.request("POST", "/api/drain", content, JSON_HEADERS).body
-        while not stop and not found["idle"] and time.monotonic() < ends_s:
-            time.sleep(LOOK_EVERY_S)
+        found = _begin(daemon, release=release)
+        told = ""
+        while not found["idle"] and time.monotonic() < ends_s:
+            if told != (told := _held(found)):
+                click.echo(f"waits for {told}", err=True)
+            time.sleep(min(LOOK_EVERY_S, max(0.0, ends_s - time.monotonic())))
             found = daemon.get("/api/drain")
-    _drained(daemon.url, found, stop=stop, as_json=as_json)
-
-
-def _drained(url: str, found: dict[str, Any], *, stop: bool, as_json: bool) -> None:
-    held = [f"{each['project']}/{each['milestone']}/{each['phase']} ({each['state']})" for each in found["held"]]
+        if is_stopped := stop and found["idle"]:
+            _begin(daemon, stop=True)
     if as_json:
-        print_json(url=url, drain=found)
-    elif stop:
-        click.echo("it drains and ends")
+        print_json(url=daemon.url, drain=found, stopped=is_stopped)
+    elif found["idle"]:
+        click.echo("idle; the daemon ends" if is_stopped else "draining, and idle")
     else:
-        click.echo("draining, and idle" if found["idle"] else clean(f"draining, and still holds {', '.join(held)}"))
-    if not stop and not found["idle"]:
+        click.echo(f"draining, and still holds {_held(found)}" + ("; the daemon was not ended" if stop else ""))
+    if not found["idle"]:
         click.get_current_context().exit(EX_NOT_SO)
+
+
+def _begin(daemon: Daemon, **how: bool) -> dict[str, Any]:
+    found: dict[str, Any] = daemon.request("POST", "/api/drain", json.dumps(how).encode(), JSON_HEADERS).body
+    return found
+
+
+def _held(found: Mapping[str, Any]) -> str:
+    """What a host still holds, on one line."""
+    places = (f"{each['project']}/{each['milestone']}/{each['phase']} ({each['state']})" for each in found["held"])
+    return clean(", ".join(places))
 
 
 @click.command()
 @daemon_options
 @json_option
 def undrain(url: str | None, config_file: Path | None, as_json: bool) -> None:
-    """Take new work again. Changes what the host takes.
+    """Take new work again.
+
+    Changes what the host takes.
 
     With --json: {"version", "url", "drain"}.
     """
@@ -153,9 +168,11 @@ def undrain(url: str | None, config_file: Path | None, as_json: bool) -> None:
 @daemon_options
 @json_option
 def audits(url: str | None, config_file: Path | None, as_json: bool) -> None:
-    """List what two sides of a partition had both claimed, as this host saw it, latest first. Reads.
+    """List what two sides of a partition had both claimed.
 
-    The primary sees all of it. With --json: {"version", "url", "audits"}, as in GET /api/audits.
+    As this host saw it, latest first; the primary sees all of it. Reads.
+
+    With --json: {"version", "url", "audits"}, as in GET /api/audits.
     """
     with Daemon(url, config_file) as daemon:
         found: list[Any] = daemon.request("GET", "/api/audits").body["audits"]

@@ -13,7 +13,7 @@ from meshd.cli.output import NOTHING, duration, json_option, percent, print_json
 
 HEADERS = (
     *("instance", "role", "focus", "priority", "status", "seen as", "heard"),
-    *("in sync", "last change", "latency", "cpu", "ram", "version"),
+    *("in sync", "last change", "latency", "intake", "holds", "cpu", "ram", "version"),
 )
 
 
@@ -24,8 +24,9 @@ def members(url: str | None, config_file: Path | None, as_json: bool) -> None:
     """List the instances of the mesh as one of them sees them. Reads.
 
     The one that was asked comes first, the others by their priority. "in sync" says whether a peer's documents are
-    equal to those of the one that was asked, "last change" when a change last came from it. Of itself it says its term
-    and, when it leads without a majority of the voters, that it has no authority.
+    equal to those of the one that was asked, "last change" when a change last came from it, "intake" whether it is to
+    claim new work, "holds" how many phases it holds or asks for. Of itself it says its term and, when it leads without
+    a majority of the voters, that it has no authority.
 
     With --json: {"version", "url", "primaryId", "self", "peers"}: primaryId is from GET /api/hivemind/status (null
     while there is none), self is GET /api/hivemind/self, peers are those of GET /api/hivemind/peers.
@@ -73,9 +74,15 @@ def _who(member: Mapping[str, Any], role: str) -> tuple[str, ...]:
     return shown(member["instanceId"]), role, shown(focus), shown(member.get("priority"))
 
 
+def _intake(is_on: bool | None) -> str:
+    return NOTHING if is_on is None else "on" if is_on else "off"
+
+
 def _what(member: Mapping[str, Any]) -> tuple[str, ...]:
     capacity = member.get("capacity") or {}
     return (
+        _intake(member.get("intake")),
+        shown(member.get("holding")),
         percent(capacity.get("cpuPercent")),
         percent(capacity.get("ramUsagePercent")),
         shown(member.get("version")),

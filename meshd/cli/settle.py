@@ -15,6 +15,7 @@ from meshd.cli.place import Place, PlaceType, path_of
 ADVICE = {
     "not-found": "`meshd work ls` lists what there is",
     "not-claimable": "`meshd why` says more",
+    "undecided": "`meshd features ls` shows it when it is granted after all",
     "not-holder": "run it on that host, or add --force when that host is gone or does not matter",
     "stale": "somebody has claimed it since; what was produced is kept: see `meshd conflicts ls`",
 }
@@ -31,7 +32,9 @@ force_option = click.option(
 @daemon_options
 @json_option
 def claim(place: Place, url: str | None, config_file: Path | None, as_json: bool) -> None:
-    """Have this host take a phase, whatever its focus. Changes who works on it.
+    """Have this host take a phase.
+
+    Whatever its focus, and however many it holds. Changes who works on it.
 
     With --json: {"version", "url", "feature"}: the feature that was made of it.
     """
@@ -51,9 +54,11 @@ def claim(place: Place, url: str | None, config_file: Path | None, as_json: bool
 @daemon_options
 @json_option
 def release(place: Place, url: str | None, config_file: Path | None, as_json: bool, **told: Any) -> None:
-    """Give a phase back, so that any host may claim it. Changes who works on it.
+    """Give a phase back, so that any host may claim it.
 
-    A command that works on it is stopped first. With --json: {"version", "url", "phase"}.
+    A command that works on it is stopped first. Changes who works on it.
+
+    With --json: {"version", "url", "phase"}.
     """
     _settle("release", place, url, config_file, as_json=as_json, told=told)
 
@@ -65,7 +70,9 @@ def release(place: Place, url: str | None, config_file: Path | None, as_json: bo
 @daemon_options
 @json_option
 def retry(place: Place, url: str | None, config_file: Path | None, as_json: bool, **told: Any) -> None:
-    """Let a phase be tried again that has failed for good, or was done. Changes the project.
+    """Let a phase be tried again that has failed for good, or was done.
+
+    Changes the project.
 
     With --json: {"version", "url", "phase"}.
     """
@@ -81,7 +88,9 @@ def retry(place: Place, url: str | None, config_file: Path | None, as_json: bool
 @daemon_options
 @json_option
 def done(place: Place, url: str | None, config_file: Path | None, as_json: bool, **told: Any) -> None:
-    """Say that a phase is done, by this host or by hand. Changes the project.
+    """Say that a phase is done.
+
+    By this host, or by hand. Changes the project.
 
     With --json: {"version", "url", "phase"}.
     """
@@ -97,7 +106,9 @@ def done(place: Place, url: str | None, config_file: Path | None, as_json: bool,
 @daemon_options
 @json_option
 def fail(place: Place, url: str | None, config_file: Path | None, as_json: bool, **told: Any) -> None:
-    """Say that an attempt at a phase has failed: it is tried again until there were too many. Changes the project.
+    """Say that an attempt at a phase has failed.
+
+    It is tried again until there were too many. Changes the project.
 
     With --json: {"version", "url", "phase"}.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import click
 
@@ -73,9 +73,9 @@ def _time(duration_ms: int | None) -> str:
 @daemon_options
 @json_option
 def why(place: Place, on: str | None, url: str | None, config_file: Path | None, as_json: bool) -> None:
-    """Show why a phase is not claimed, or not here: every condition, with yes or no. Reads.
+    """Show why a phase is not claimed, or not here.
 
-    Exit code 1 when it cannot be claimed on that host now.
+    Every condition, with yes or no. Reads. Exit code 1 when it cannot be claimed on that host now.
 
     With --json: {"version", "url", "phase"}, as in GET /api/phases/<project>/<milestone>/<phase>.
     """
@@ -96,7 +96,7 @@ def why(place: Place, on: str | None, url: str | None, config_file: Path | None,
 
 @click.group()
 def features() -> None:
-    """Show the local work items that were made from claimed phases."""
+    """Show the work items that a host made of its claims."""
 
 
 @features.command(name="ls")
@@ -137,7 +137,7 @@ def show_feature(feature: str, url: str | None, config_file: Path | None, as_jso
     With --json: {"version", "url", "feature"}, as in GET /api/features/<id>.
     """
     with Daemon(url, config_file, {"not-found": "`meshd features ls` lists what there is"}) as daemon:
-        found = daemon.get(f"/api/features/{feature}")
+        found = daemon.get(f"/api/features/{quote(feature, safe='')}")
     if as_json:
         print_json(url=daemon.url, feature=found)
     else:

@@ -67,7 +67,7 @@ def test_the_version() -> None:
 
 @pytest.mark.parametrize(
     ("mistyped", "meant"),
-    [(("stauts",), "status"), (("member",), "members"), (("projects", "shwo"), "show"), (("config", "chek"), "check")],
+    [(("statsu",), "status"), (("member",), "members"), (("projects", "shwo"), "show"), (("config", "chek"), "check")],
 )
 def test_a_mistyped_verb_is_answered_with_what_was_meant(mistyped: tuple[str, ...], meant: str) -> None:
     result = meshd(*mistyped)
