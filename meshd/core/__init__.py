@@ -59,8 +59,9 @@ phases through the `ledger` (claims as they stand) and the `board` (all phases i
 `claimability` says of a phase whether it can be had, by whom and why not, with `affinity` for what suits whom,
 `blockage` and `cycles` for what never can. A claim that was granted becomes a `feature`, with its `feature_text`.
 
-`categories` is a document with the reserved slug `@categories`; `events` numbers and
-keeps what applications are told. `upkeep` puts together what keeps an instance right: `convergence` (who holds what we
+`categories` is a document with the reserved slug `@categories`; `events` numbers and keeps what applications are told;
+`complaints` counts what peers sent in vain, and says it once.
+`upkeep` puts together what keeps an instance right: `convergence` (who holds what we
 hold), `compaction` (sizes, and the end of tombstones), `watch` (links, queue, clock) and the `alerts` that they raise.
 `inputs` and `effects` are all that goes in and comes out, `messages` all that is said, `snapshot` all that may be
 looked at, `stored` all that is remembered, and `kept` what is left of all that was ever to be persisted.

@@ -110,6 +110,7 @@ class Claims:
             return
         if self._in_doubt(place, phase) and not self.objection(now):
             yield from self._propose(self._adopted(self.proposals.stored[place]), now)
+            phase = self.ledger.board.phase(place)
         reason, holder = self._refusal(request, phase, claimant, now)
         life = self.ledger.life(place)
         if reason or phase is None or life is None:

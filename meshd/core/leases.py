@@ -20,7 +20,7 @@ from math import inf
 from attrs import define, evolve, field
 
 from meshd.core import messages
-from meshd.core.claim import ClaimStatus
+from meshd.core.claim import Claim, ClaimStatus
 from meshd.core.claims import Claims
 from meshd.core.effects import Effect, Emit, Level, Note, Send
 from meshd.core.handshake import Line
@@ -58,6 +58,11 @@ class Leases:
     def granted(self, claim: str) -> None:
         """Its holder is told so."""
         self.granted_seq[claim] = self.claims.leadership.authority.last_seq
+
+    def turned(self, claim: Claim) -> None:
+        """Another claim stands at a phase, or the same one goes on."""
+        if not claim.is_live:
+            self.granted_seq.pop(claim.id, None)
 
     def renew(self, line: Line, heartbeat: Heartbeat, now: Now) -> Iterator[Effect]:
         """A heartbeat: answer it, and take back what its sender does not know of."""

@@ -308,6 +308,7 @@ class Work:
         if granted := self.intake.stands(place, stands, now):
             yield from self.holding.granted(place, stands, granted.sent_s, now)
         yield from self.holding.turned(place, stands, now)
+        self.leases.turned(stands)
 
     # Commands
 

@@ -183,3 +183,19 @@ def test_a_partition_in_which_one_side_alone_claims_leaves_no_report() -> None:
     assert reports(mesh) == []
     assert mesh.status() == "dev-02 in_progress 1"
     assert len(mesh.runs) == 1
+
+
+def test_after_a_split_brain_of_two_that_need_no_quorum_one_keeps_what_both_claimed() -> None:
+    mesh = Workforce.at_work(2, intake=evolve(INTAKE, when_partitioned="continue"))
+    mesh.put(mesh.host(1), "site", {**site("p"), "status": "drafting"})
+    mesh.settle()
+    mesh.part(mesh.host(1), mesh.host(2))
+    mesh.advance(3 * TTL_S)
+    assert mesh.primaries() == ["dev-01", "dev-02"]
+    for host in mesh.alive():
+        mesh.patch(host, "site", {"status": "active"})
+    assert len(mesh.runs) == 2
+    report = healed(mesh)
+    assert (report["kept"], report["released"], report["outcome"]) == ("dev-01", "dev-02", "higher-priority-keeps")
+    assert mesh.working() == {P: "dev-01"}
+    assert mesh.status() == "dev-01 in_progress 2"

@@ -359,3 +359,20 @@ def test_a_claim_is_decided_by_the_one_that_was_elected_and_never_by_two() -> No
     mesh.safe()
     done = [mesh.status(("site", "m", f"x{number}")).split()[1] for number in range(12)]
     assert done == [ClaimStatus.DONE] * 12
+
+
+def test_what_is_in_doubt_goes_to_whom_it_was_proposed_for_also_where_no_quorum_is_asked_for() -> None:
+    """Such a mesh may have had one."""
+    mesh = Workforce.at_work(2, without_command=("dev-01", "dev-02"))
+    primary = mesh.host(1)
+    mesh.put(primary, "site", site("p"))
+    mesh.settle()
+    life = mesh.work(primary).ledger.life(P)
+    assert life is not None
+    old = Proposal(1, *P, life, "old-1", 1, "dev-01", 0, 1_000)
+    mesh.work(primary).claims.proposals.stored[P] = old
+    says(mesh, mesh.host(2), primary, request())
+    assert answers(mesh, "x-1") == [HELD]
+    claim = mesh.claim(primary)
+    assert claim is not None
+    assert (claim.id, claim.generation) == ("old-1", 1)

@@ -312,3 +312,11 @@ def test_results_are_written_by_the_holder_itself() -> None:
     mesh.advance(TTL_S)
     assert mesh.status() == "dev-03 done 1"
     assert mesh.status(Q) == "free"
+
+
+def test_nothing_is_remembered_of_claims_that_ended() -> None:
+    mesh, holder = held_by(3)
+    leases = mesh.work(mesh.host(1)).leases
+    assert list(leases.granted_seq) == [mesh.feature(holder).claim]
+    mesh.end(P)
+    assert leases.granted_seq == {}
