@@ -15,7 +15,7 @@ from meshd.cli.outcome import EX_INTERRUPTED
 # verb -> (where its command is, what `meshd --help` says about it)
 VERBS: Mapping[str, tuple[str, str]] = {
     "run": ("meshd.cli.run:run", "Run the daemon of this host."),
-    "demo": ("meshd.cli.demo.command:demo", "Run a mesh of three daemons that share out work, and kill the primary."),
+    "demo": ("meshd.cli.demo.command:demo", "Run three daemons that share out work, and kill one of them."),
     "status": ("meshd.cli.status:status", "Show what a daemon says about itself."),
     "members": ("meshd.cli.members:members", "List the instances of the mesh as one of them sees them."),
     "leader": ("meshd.cli.leader:leader", "Show who leads, since when and why."),
@@ -29,7 +29,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "done": ("meshd.cli.settle:done", "Say that a phase is done."),
     "fail": ("meshd.cli.settle:fail", "Say that an attempt at a phase has failed."),
     "release": ("meshd.cli.settle:release", "Give a phase back, so that any host may claim it."),
-    "retry": ("meshd.cli.settle:retry", "Let a phase be tried again that has failed for good, or was done."),
+    "retry": ("meshd.cli.settle:retry", "Let a phase be tried again that has failed, or was done."),
     "features": ("meshd.cli.work:features", "Show the work items that a host made of its claims."),
     "intake": ("meshd.cli.intake:intake", "Show and switch whether a host claims work."),
     "drain": ("meshd.cli.intake:drain", "Claim nothing new, and return when the host is idle."),

@@ -70,7 +70,7 @@ def release(place: Place, url: str | None, config_file: Path | None, as_json: bo
 @daemon_options
 @json_option
 def retry(place: Place, url: str | None, config_file: Path | None, as_json: bool, **told: Any) -> None:
-    """Let a phase be tried again that has failed for good, or was done.
+    """Let a phase be tried again that has failed, or was done.
 
     Changes the project.
 

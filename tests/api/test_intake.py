@@ -93,7 +93,7 @@ async def test_a_drain_gives_back_what_is_held_and_ends_the_daemon_when_told_to(
     assert local.stops == ["asked to over the API"]
 
 
-@pytest.mark.parametrize("body", [{"release": 1}, {"stop": "yes"}, {"timeout": True}, [], None])
+@pytest.mark.parametrize("body", [{"release": 1}, {"stop": "yes"}, {"timeout": True}, {"instanceId": "x"}, [], None])
 async def test_drains_that_cannot_be(body: Any) -> None:
     local = Local()
     assert await refused(local, "POST", "/api/drain", json=body) == (422, "invalid")

@@ -9,9 +9,10 @@ import trio
 import trio.testing
 from attrs import evolve
 
-from meshd.configuration import WorkIntake
-from meshd.core.inputs import ClaimPhase, Outcome, SetDraining, SettlePhase
-from meshd.model import Capacity
+from meshd.api.phases import MAX_TEXT, ROWS_AT_A_TIME
+from meshd.configuration import InstanceKeys, WorkIntake
+from meshd.core.inputs import ClaimPhase, Outcome, PutProject, SetDraining, SettlePhase
+from meshd.model import Capacity, Focus
 from tests.api.local import ALONE, PEERS, PRIMARY, WORKER, Local
 from tests.api.working import PLACE, OfMesh, ask, at_work, client, refused
 from tests.core.boards import phase
@@ -80,6 +81,18 @@ async def test_some_of_them(query: str, names: list[str]) -> None:
     assert [row["phase"] for row in rows] == names
 
 
+async def test_of_a_project_that_is_not_worked_on_when_it_is_named() -> None:
+    local = await at_work()
+    await local.submit(PutProject(0, "old", {**site("p"), "status": "completed"}))
+    for query, slugs in (("", ["site"]), ("?project=old", ["old"])):
+        assert [row["project"] for row in (await shown(local, f"/api/phases{query}"))["phases"]] == slugs
+
+
+async def test_many_of_them() -> None:
+    names = [f"p{number:03}" for number in range(2 * ROWS_AT_A_TIME + 1)]
+    assert [row["phase"] for row in (await shown(await at_work(*names), "/api/phases"))["phases"]] == names
+
+
 async def test_what_can_never_be_claimed_says_why() -> None:
     local = await at_work(phase("p", "q"), phase("q", "p"))
     assert all("cycle" in row["blocked"] for row in (await shown(local, "/api/phases"))["phases"])
@@ -100,6 +113,16 @@ async def test_every_condition_of_a_phase() -> None:
     await local.submit(ClaimPhase(0, "site", "m", "p"))
     (decision,) = (await shown(local))["decisions"]
     assert (decision["claim"], decision["reason"]) == ("b007-1", "granted")
+
+
+@pytest.mark.parametrize("overflow", [True, False])
+async def test_a_focus_keeps_it_from_other_work_for_a_while_only(overflow: bool) -> None:
+    keys = InstanceKeys(focus=Focus.FRONTEND)
+    configuration = evolve(ALONE, instance=keys, work_intake=WorkIntake(overflow=overflow))
+    local = await at_work(phase("p", filesToModify=["docs/index.md"]), configuration=configuration)
+    (affinity,) = [each for each in (await shown(local))["conditions"] if each["name"] == "affinity"]
+    assert affinity["holds"] is False
+    assert ("it takes other work after 3 ticks without any of its own (so far 0)" in affinity["text"]) is overflow
 
 
 async def test_why_another_instance_does_not_take_it() -> None:
@@ -308,6 +331,8 @@ BODIES: list[tuple[dict[str, Any], tuple[int, str]]] = [
     ({"json": {"prUrl": 1}}, (422, "invalid")),
     ({"json": {"error": {}}}, (422, "invalid")),
     ({"json": {"note": []}}, (422, "invalid")),
+    ({"json": {"note": "x" * (MAX_TEXT + 1)}}, (422, "invalid")),
+    ({"json": {"force": "yes"}}, (422, "invalid")),
     ({"json": {"pr": "x"}}, (422, "invalid")),
     ({"data": b"{"}, (400, "invalid-json")),
     ({"data": b"{}", "headers": {"Content-Type": "text/plain"}}, (415, "unsupported-media-type")),

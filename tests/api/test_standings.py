@@ -8,17 +8,25 @@ import pytest
 from attrs import evolve
 
 from meshd.api.standings import Standings, claimant_named, hindrances
-from meshd.configuration import Agents, WorkIntake
+from meshd.configuration import Agents, Configuration, WorkIntake
 from meshd.core.claimability import Claimant
-from meshd.core.inputs import DeleteProject, PatchProject, PutProject, PutSettings, SetCapacity, SetDraining
+from meshd.core.inputs import DeleteProject, PatchProject, PutProject, PutSettings, SetCapacity, SetDraining, Started
 from meshd.core.snapshot import HeldView, HolderView, MemberView, Snapshot
-from meshd.model import Capacity, Dialect, Focus, Status
+from meshd.model import Capacity, Dialect, Focus, JsonObject, Status
 from tests.api.local import ALONE, PEERS, PRIMARY, WORKER, Local
-from tests.api.sites import content, working
 from tests.core.boards import claimed, phase
+from tests.core.workforce import site
 
 CAPACITY = Capacity(max_agents=2)
 P = ("site", "m", "p")
+
+
+def working(*phases: str | JsonObject, configuration: Configuration = ALONE) -> Local:
+    """An instance that decides for itself, and knows the project `site`."""
+    local = Local(configuration)
+    local.step(Started())
+    local.step(PutProject(1, "site", site(*phases)))
+    return local
 
 
 def taken(local: Local) -> Snapshot:
@@ -53,7 +61,7 @@ async def test_the_board_follows_documents_as_they_come_change_and_go() -> None:
     assert (found.title, names()) == ("new", ["p"])
     local.step(DeleteProject(3, "site"))
     assert names() == []
-    local.step(PutProject(4, "site", content("r")))
+    local.step(PutProject(4, "site", site("r")))
     assert names() == ["r"]
 
 
@@ -67,7 +75,7 @@ async def test_what_blocks_a_phase_is_found_out_anew_after_a_change() -> None:
     local, standings = working(phase("p", "q")), Standings()
     standings.board(taken(local))
     assert "which does not exist" in (standings.blocked(P) or "")
-    local.step(PutProject(2, "site", content(phase("p", "q"), "q")))
+    local.step(PutProject(2, "site", site(phase("p", "q"), "q")))
     standings.board(taken(local))
     assert standings.blocked(P) is None
 

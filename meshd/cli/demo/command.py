@@ -12,7 +12,7 @@ from meshd.cli.output import json_option
 @click.option("--keep", is_flag=True, help="Leave the folder with workspaces, logs and configuration files.")
 @json_option
 def demo(seconds: float | None, keep: bool, as_json: bool) -> None:
-    """Run a mesh of three daemons that share out work, and kill the primary.
+    """Run three daemons that share out work, and kill one of them.
 
     Starts three daemons on loopback below a temporary folder, puts a project on one, and shows how they work through
     its phases, each once and in order, while the primary is killed and comes back. Goes on until Ctrl-C, which drains
