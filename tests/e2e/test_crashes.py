@@ -22,7 +22,7 @@ from tests.e2e.fleet import Instance, all_are_equal, fleet, revisions, until
 from tests.e2e.ledger import Announcements, Ledger
 from tests.e2e.raw_http import RawClient
 
-ROUNDS = int(os.environ.get("MESHD_ROUNDS", "30"))
+ROUNDS = int(os.environ.get("MESHD_ROUNDS", "15"))
 SEED = int(os.environ.get("MESHD_SEED", "1"))
 CLIENTS = 6
 WRITES = 12  # of each client in a round that nothing disturbs

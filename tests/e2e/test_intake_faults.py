@@ -22,7 +22,7 @@ from meshd.model import Json
 from tests.e2e.executions import Execution, agents, at_once, boot_s, executions, phases_of
 from tests.e2e.fleet import Instance, Sections, all_are_equal, are_led_by, fleet, until
 
-ROUNDS = int(os.environ.get("MESHD_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("MESHD_ROUNDS", "2"))
 SEED = int(os.environ.get("MESHD_SEED", "1"))
 HEARTBEAT_MS, TTL_MS = 300, 1500
 TIMEOUT_S, LOCK_DELAY_S = 3.0, 0.5

@@ -19,7 +19,7 @@ from tests.e2e.fleet import Instance, all_are_equal, fleet, until
 from tests.e2e.ledger import Ledger
 from tests.e2e.raw_http import RawClient
 
-ROUNDS = int(os.environ.get("MESHD_ROUNDS", "30"))
+ROUNDS = int(os.environ.get("MESHD_ROUNDS", "15"))
 SEED = int(os.environ.get("MESHD_SEED", "1"))
 WRITES = 6  # of each client in a round
 CLIENTS = 2  # of each instance
